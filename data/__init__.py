@@ -1,0 +1,1 @@
+"""Clips: reading, writing, sampling, sources and made worlds. Knows no codec and no vocabulary."""

@@ -1,0 +1,1 @@
+"""The language model over interleaved text and video tokens. Knows no pixels."""

@@ -1,0 +1,1 @@
+"""The video codec: clips to tokens and back, at any rate. Knows no text. (Text pieces live in lm/.)"""
