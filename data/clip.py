@@ -52,7 +52,9 @@ class Clip:
         if 0 in frames.shape:
             raise ValueError(f"frames are {tuple(frames.shape)}: a clip has at least one pixel")
         if times.shape != (len(frames),):
-            raise ValueError(f"{len(frames)} frames with {tuple(times.shape)} timestamps: give one each")
+            raise ValueError(
+                f"{len(frames)} frames with {tuple(times.shape)} timestamps: give one each"
+            )
         if times.dtype != torch.float64:
             object.__setattr__(self, "timestamps", times.to(torch.float64))
         if len(times) > 1 and not bool((self.timestamps.diff() > 0).all()):

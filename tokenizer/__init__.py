@@ -1,1 +1,1 @@
-"""The video codec: clips to tokens and back, at any rate. Knows no text. (Text pieces live in lm/.)"""
+"""The video codec: clips to tokens and back, at any rate. Knows no text (pieces are in lm/)."""

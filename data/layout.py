@@ -1,0 +1,100 @@
+"""Where the clips of a folder are: its splits, its metadata, or else the videos found in it.
+
+It lists names only and opens neither videos nor metadata rows of its own accord.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from data.images import IMAGE_SUFFIXES
+from data.metadata import Row, find_metadata, read_metadata
+
+VIDEO_SUFFIXES = set(
+    ".mp4 .webm .mkv .mov .avi .m4v .gif .apng .mpg .mpeg .ts .m2ts .mts .wmv .asf .flv .ogv .3gp "
+    ".y4m .mjpg .mjpeg .vob .mxf".split()
+)
+UNFINISHED = ".metadata.partial.jsonl"  # what `write_folder` has written so far
+_SPLITS = ("train", "heldout", "unseen", "validation", "val", "test", "eval")
+_ALIASES = {"heldout": ("heldout", "validation", "val", "test", "eval")}
+
+
+def find_rows(path: Path, split: str) -> tuple[Path, list[Row]]:
+    """The folder that a split's file names start from, and its rows.
+
+    Looks for PATH/SPLIT, then for rows of PATH's own metadata that lie in SPLIT/; a folder that
+    has no splits at all is its own `train`.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: No such split, an unfinished or empty folder, or wrong metadata.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder; check the path")
+    names = _ALIASES.get(split, (split,))
+    root = next((path / name for name in names if (path / name).is_dir()), None)
+    if root is None:
+        present = [name for name in _SPLITS if (path / name).is_dir()]
+        if split != "train" or present:
+            has = f"its splits are {', '.join(present)}" if present else "it has no splits"
+            raise ValueError(f"{path} has no split '{split}': {has}")
+        root = path
+    metadata = find_metadata(root)
+    if metadata is None and (root / UNFINISHED).exists():
+        raise ValueError(f"{root} is unfinished; run what was writing it again, it goes on")
+    if metadata is not None:
+        rows = read_metadata(metadata)
+        _warn_of_unlisted(root, rows)
+        return root, rows
+    above = find_metadata(path) if root != path else None
+    if above is not None:
+        rows = [row for row in read_metadata(above) if Path(row.file_name).parts[0] == root.name]
+        if rows:
+            return path, rows
+    rows = _discover(root)
+    if not rows:
+        raise ValueError(f"{root} has neither metadata.jsonl nor videos; put clips in it")
+    warnings.warn(f"{root} has no metadata.jsonl: its clips have no captions", stacklevel=5)
+    return root, rows
+
+
+def _discover(root: Path) -> list[Row]:
+    """Every video below `root`, every folder of images there, or else the images in `root`."""
+    found = _videos(root)
+    for folder in sorted(item for item in root.rglob("*") if item.is_dir()):
+        if _hidden(folder, root) or _videos(folder):
+            continue
+        if any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir()):
+            found.append(folder)
+    if not found:
+        found = [f for f in sorted(root.iterdir()) if f.suffix.lower() in IMAGE_SUFFIXES]
+    rows = [Row(item.relative_to(root).as_posix()) for item in found]
+    return [_labelled(row) for row in sorted(rows, key=lambda row: row.file_name)]
+
+
+def _labelled(row: Row) -> Row:
+    folder = Path(row.file_name).parent.name
+    return replace(row, labels={"label": folder}) if folder else row
+
+
+def _videos(root: Path) -> list[Path]:
+    files = (file for file in root.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+    return sorted(file for file in files if file.is_file() and not _hidden(file, root))
+
+
+def _hidden(item: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in item.relative_to(root).parts)
+
+
+def _warn_of_unlisted(root: Path, rows: list[Row]) -> None:
+    listed = {root / row.file_name for row in rows}
+    extra = [file for file in _videos(root) if file not in listed]
+    if extra:
+        named = ", ".join(file.name for file in extra[:3])
+        warnings.warn(
+            f"{root}: {len(extra)} videos are not in its metadata and left out: {named}"
+            + (" ..." if len(extra) > 3 else ""),
+            stacklevel=5,
+        )

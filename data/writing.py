@@ -1,0 +1,254 @@
+"""Clips as files: video with true times, moving GIFs, still sheets.
+
+Knows containers and their clocks. It does not know what the clips are of, nor pages and captions.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.atomic import atomic_path, write_atomically
+from data.clip import Clip
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Quality = Literal["normal", "high"]
+
+_CLOCK = Fraction(1, 90_000)  # seconds a tick; Matroska and WebM round it to milliseconds
+_APNG_CLOCK = Fraction(1, 1000)
+_GIF_SHORTEST = 2  # hundredths; players show a shorter frame for a tenth of a second
+_SUFFIXES = (".mp4", ".webm", ".mkv", ".gif", ".apng", ".png")
+
+
+def write_video(
+    frames: Clip | Tensor,
+    path: str | Path,
+    fps: float | None = None,
+    *,
+    quality: Quality = "normal",
+) -> Path:
+    """Write a clip in the format that the suffix of `path` names.
+
+    .mp4 is H.264, in 4:2:0 for even sizes and in 4:4:4 (which fewer players show) for odd ones
+    and for `quality="high"`; .webm is VP9; .mkv is lossless FFV1; .gif has up to 256 colours a
+    frame; .apng is lossless; .png is a still sheet of all frames. The file starts at 0 s and
+    keeps the clip's times to 1/90 ms (mp4), 1 ms (webm, mkv, apng) or 10 ms with at least 20 ms a
+    frame (gif).
+
+    Args:
+        frames: A clip, or uint8 (T, 3, H, W) with `fps`.
+        path: Where to; it appears whole or not at all.
+        fps: Frames a second; replaces the times of a clip.
+        quality: `normal` looks right; `high` is for pixels that will be measured or trained on.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: An unknown suffix, or frames without times.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ValueError(f"{path} has suffix '{path.suffix}': use one of {' '.join(_SUFFIXES)}")
+    if quality not in ("normal", "high"):
+        raise ValueError(f"quality='{quality}': give normal or high")
+    clip = _with_times(frames, fps, suffix)
+    if suffix == ".png":
+        write_atomically(path, encode_png(sheet(clip.frames)))
+    elif suffix == ".gif":
+        write_atomically(path, _gif(clip.frames, _durations(clip, 100, _GIF_SHORTEST)))
+    else:
+        from av.error import FFmpegError
+
+        try:
+            with atomic_path(path) as partial:
+                _mux(clip, partial, suffix, quality)
+        except FFmpegError as error:
+            size = f"{len(clip)} frames of {clip.height}x{clip.width}"
+            raise ValueError(f"{path}: {size} do not fit {suffix} ({error}); try .mkv") from None
+    return path
+
+
+def _with_times(frames: Clip | Tensor, fps: float | None, suffix: str) -> Clip:
+    if isinstance(frames, Clip):
+        return frames if fps is None else Clip.from_frames(frames.frames, fps)
+    if fps is None and len(frames) > 1 and suffix != ".png":
+        raise ValueError("frames without times: give fps, or a Clip")
+    return Clip.from_frames(frames, fps or 1.0)
+
+
+def _durations(clip: Clip, ticks: int, shortest: int = 1) -> list[int]:
+    """How long each frame is shown, in 1/`ticks` s; the last as long as frames last on average."""
+    times = (clip.timestamps - clip.timestamps[0]).tolist()
+    times.append(times[-1] + 1 / (clip.fps or 1.0))
+    durations, shown = [], 0
+    for time in times[1:]:  # rounded from the start, so that errors do not add up
+        durations.append(max(round(time * ticks) - shown, shortest))
+        shown += durations[-1]
+    return durations
+
+
+def _mux(clip: Clip, path: Path, suffix: str, quality: Quality) -> None:
+    import av
+    from av.video.stream import VideoStream
+
+    even = clip.height % 2 == 0 and clip.width % 2 == 0
+    small = "yuv420p" if even and quality == "normal" else "yuv444p"
+    codec, pixels, options = {
+        ".mp4": ("libx264", small, {"crf": "17" if quality == "normal" else "6"}),
+        ".webm": ("libvpx-vp9", small, {"crf": "20" if quality == "normal" else "8", "b": "0"}),
+        ".mkv": ("ffv1", "bgr0", {"level": "3"}),
+        ".apng": ("apng", "rgb24", {}),
+    }[suffix]
+    if suffix == ".webm":
+        options |= {"deadline": "good", "cpu-used": "4"}
+    rate = Fraction(clip.fps or 1.0).limit_denominator(1001)
+    times = clip.timestamps - clip.timestamps[0]
+    clock = _APNG_CLOCK if suffix == ".apng" else _CLOCK
+    coarsest = _CLOCK if suffix == ".mp4" else _APNG_CLOCK
+    if len(clip) > 1 and float(times.diff().min()) < coarsest:
+        raise ValueError(
+            f"{clip.source or path}: frames {float(times.diff().min()):.2g} s apart, {suffix} "
+            f"tells {coarsest} s apart; sample the clip at a lower fps"
+        )
+    converted = pixels.startswith("yuv")
+    with av.open(str(path), "w", format=suffix[1:].replace("mkv", "matroska")) as container:
+        stream = cast(
+            VideoStream,
+            container.add_stream(codec, rate=max(rate, Fraction(1, 1001)), options=options),
+        )
+        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, pixels
+        stream.thread_count = 1
+        stream.codec_context.time_base = clock
+        if converted:
+            stream.codec_context.colorspace = 6  # BT.601, which the conversion below writes
+            stream.codec_context.color_range = 1  # limited
+        for image, time in zip(_images(clip.frames), times.tolist(), strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if converted:
+                frame = frame.reformat(
+                    format=pixels, dst_colorspace="ITU601", dst_color_range="MPEG"
+                )
+            frame.pts, frame.time_base = round(time / clock), clock
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _images(frames: Tensor) -> np.ndarray:
+    """(T, 3, H, W) -> uint8 (T, H, W, 3), contiguous."""
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
+        raise ValueError(
+            f"frames are {frames.dtype} {tuple(frames.shape)}: give uint8 (T, 3, H, W)"
+        )
+    return np.ascontiguousarray(frames.cpu().permute(0, 2, 3, 1).numpy())
+
+
+def encode_gif(frames: Tensor, fps: float, scale: int = 1) -> bytes:
+    """An endless GIF.
+
+    Args:
+        frames: uint8 (T, 3, H, W).
+        fps: Frames a second, at most 50.
+        scale: Enlarge each pixel to `scale` x `scale`, so that small clips stay sharp.
+    """
+    if scale != int(scale) or scale < 1:
+        raise ValueError(f"scale={scale}: give a whole number of at least 1")
+    clip = Clip.from_frames(frames, fps)
+    return _gif(clip.frames, _durations(clip, 100, _GIF_SHORTEST), scale)
+
+
+def _gif(frames: Tensor, durations: list[int], scale: int = 1) -> bytes:
+    # Assembled here: Pillow's own writer melts equal neighbours into one frame.
+    from PIL import GifImagePlugin, Image
+
+    height, width = frames.shape[2] * scale, frames.shape[3] * scale
+    if max(height, width) > 65535:
+        raise ValueError(f"{height}x{width} pixels: a GIF has at most 65535 a side, scale it down")
+    images = _images(frames)
+    table, to_indices = _palette(images)
+    # Logical screen: a global table of 256 colours, 8 bits each; then "loop for ever".
+    parts = [b"GIF89a", struct.pack("<HH", width, height), b"\xf7\0\0", table.ljust(768, b"\0")]
+    parts += [b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"]
+    for image, duration in zip(images, durations, strict=True):
+        indexed = to_indices(image)
+        if scale > 1:
+            indexed = indexed.resize((width, height), Image.Resampling.NEAREST)
+        parts += [b"!\xf9\x04\x04", struct.pack("<H", min(duration, 65535)), b"\0\0"]
+        parts += GifImagePlugin.getdata(indexed)
+    return b"".join(parts) + b";"
+
+
+def _palette(images: np.ndarray) -> tuple[bytes, Callable[[np.ndarray], Image.Image]]:
+    """Up to 256 colours for a whole clip, and how an image is put in them.
+
+    Exact where the clip has no more colours than that; otherwise fitted to a sample of its pixels
+    (one palette a clip does not flicker, and is much faster than one a frame).
+    """
+    from PIL import Image
+
+    weights = np.array([65536, 256, 1], dtype=np.uint32)
+    colours = np.unique(images.reshape(-1, 3).astype(np.uint32) @ weights)
+    if len(colours) > 256:
+        pixels = images.reshape(-1, 3)[:: math.ceil(images[..., 0].size / 8192)]
+        fitted = Image.fromarray(pixels[None]).quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
+        table = bytes(fitted.getpalette() or [])
+
+        def nearest(image: np.ndarray) -> Image.Image:
+            return Image.fromarray(image).quantize(palette=fitted, dither=Image.Dither.NONE)
+
+        return table, nearest
+
+    def exact(image: np.ndarray) -> Image.Image:
+        places = np.searchsorted(colours, image.astype(np.uint32) @ weights)
+        return Image.fromarray(places.astype(np.uint8), mode="P")
+
+    table = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1)
+    return table.astype(np.uint8).tobytes(), exact
+
+
+def encode_png(image: np.ndarray | Tensor) -> bytes:
+    """A still image uint8 (H, W, 3) as PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def sheet(frames: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
+    """All frames in one image, row by row.
+
+    Args:
+        frames: uint8 (T, 3, H, W).
+        columns: Frames a row; by default about as many rows as columns.
+        gap: White pixels between frames.
+
+    Returns:
+        uint8 (H', W', 3); one frame alone is that frame.
+    """
+    images = _images(frames)
+    count, height, width, _ = images.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    if columns < 1 or gap < 0:
+        raise ValueError(
+            f"columns={columns}, gap={gap}: give at least one column and no negative gap"
+        )
+    rows = math.ceil(count / columns)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
+    page = np.full(shape, 255, dtype=np.uint8)
+    for number, image in enumerate(images):
+        top, left = number // columns * (height + gap), number % columns * (width + gap)
+        page[top : top + height, left : left + width] = image
+    return page

@@ -1,0 +1,226 @@
+"""Batches: which documents a step trains on, drawn from (seed, step) alone, and their tensors.
+
+A clip becomes caption-then-video or video-then-texts, the texts in random order, so that every
+layout used at inference occurs in training. Knows no model and no trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as List
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm.corpus import Corpus, Spelled
+from lm.document import Nothing
+from lm.sequence import Sequence, Span, join, write_item
+
+if TYPE_CHECKING:
+    from lm.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What documents are made of.
+
+    generate: share of documents that go from caption to video; the others from video to texts.
+    drop_caption: share of those whose caption is left out, for guidance.
+    questions: most questions asked of one clip in a document.
+    texts: most texts (captions, questions with answers, labels) after a video.
+    prompt_text: loss weight of captions and questions that stand as prompts.
+    prompt_video: loss weight of the video that stands before its texts.
+    rates: tokens a block at which clips are shown besides the full rate; each with equal chance.
+    """
+
+    generate: float = 0.5
+    drop_caption: float = 0.1
+    questions: int = 3
+    texts: int = 5
+    prompt_text: float = 0.0
+    prompt_video: float = 0.0
+    rates: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of ids and companions, as in `Sequence`; padding is on the right with weight 0."""
+
+    ids: Tensor  # (B, L) int64
+    weights: Tensor  # (B, L) float32
+    positions: Tensor  # (B, L) int64
+    modality: Tensor  # (B, L) uint8
+    slots: Tensor  # (B, L) int64
+    segments: Tensor | None  # (B, L) int64 where rows hold several documents, else None
+
+    @property
+    def num_tokens(self) -> int:
+        """Places in the rows, padding included."""
+        return self.ids.numel()
+
+    def to(self, device: torch.device | str) -> Batch:
+        segments = None if self.segments is None else self.segments.to(device)
+        names = [f.name for f in fields(self) if f.name != "segments"]
+        return Batch(**{n: getattr(self, n).to(device) for n in names}, segments=segments)
+
+
+class Documents:
+    """Draws a step's documents.
+
+    Args:
+        corpus: Examples to draw from.
+        mixture: What to make of them.
+        context: Most tokens a document may have; texts that would not fit are left out.
+        seed: Of all choices.
+    """
+
+    def __init__(
+        self, corpus: Corpus, mixture: Mixture | None = None, *, context: int = 1024, seed: int = 0
+    ) -> None:
+        self.corpus = corpus
+        self.mixture = mixture or Mixture()
+        self.context = context
+        self.seed = seed
+        self._nothing = write_item(Nothing(), corpus.vocabulary)
+
+    def draw(self, step: int, indices: List[int], rank: int = 0) -> list[Sequence]:
+        """One document for each example number; the same for the same (seed, step, rank)."""
+        rng = np.random.default_rng((self.seed, step, rank))
+        return [self.document(index, rng) for index in indices]
+
+    def document(self, index: int, rng: np.random.Generator) -> Sequence:
+        """A random document about example `index`.
+
+        Raises:
+            ValueError: the video alone is longer than the context.
+        """
+        mixture, spelled = self.mixture, self.corpus.spelled(index)
+        video = self._video(index, spelled, rng)
+        has_texts = bool(spelled.captions or spelled.questions or spelled.label)
+        if rng.random() < mixture.generate or not has_texts:
+            return self._to_video(spelled, video, rng)
+        spans, weights = [video], [mixture.prompt_video]
+        room = self.context - 2 - len(video.ids)
+        if room < 0:
+            raise self._too_long(len(video.ids))
+        for prompt, target in self._texts(spelled, rng):
+            size = len(target.ids) + (len(prompt.ids) if prompt else 0)
+            if size > room:
+                continue
+            room -= size
+            if prompt is not None:
+                spans.append(prompt)
+                weights.append(mixture.prompt_text)
+            spans.append(target)
+            weights.append(1.0)
+        return join(spans, self.corpus.vocabulary, weights, end=True)
+
+    def _to_video(self, spelled: Spelled, video: Span, rng: np.random.Generator) -> Sequence:
+        caption = self._nothing
+        if spelled.captions and rng.random() >= self.mixture.drop_caption:
+            caption = spelled.captions[rng.integers(len(spelled.captions))]
+        if len(caption.ids) + len(video.ids) + 2 > self.context:
+            raise self._too_long(len(caption.ids) + len(video.ids))
+        weights = [self.mixture.prompt_text, 1.0]
+        return join([caption, video], self.corpus.vocabulary, weights, end=True)
+
+    def _texts(self, spelled: Spelled, rng: np.random.Generator) -> list[tuple[Span | None, Span]]:
+        """(what is asked or None, what is to be said), in random order."""
+        tasks: list[tuple[Span | None, Span]] = []
+        if spelled.captions:
+            tasks.append((None, spelled.captions[rng.integers(len(spelled.captions))]))
+        asked = rng.permutation(len(spelled.questions))[: self.mixture.questions]
+        tasks += [spelled.questions[i] for i in asked]
+        if spelled.label is not None:
+            tasks.append((None, spelled.label))
+        return [tasks[i] for i in rng.permutation(len(tasks))[: self.mixture.texts]]
+
+    def _video(self, index: int, spelled: Spelled, rng: np.random.Generator) -> Span:
+        rates = self.mixture.rates
+        if not rates:
+            return spelled.video
+        choice = int(rng.integers(len(rates) + 1))
+        full = max(len(block) for block in spelled.tokens.codes)
+        if choice == len(rates) or rates[choice] >= full:
+            return spelled.video
+        return self.corpus.at_rate(index, rates[choice])
+
+    def _too_long(self, length: int) -> ValueError:
+        return ValueError(
+            f"a document of {length + 2} tokens in a context of {self.context}: raise the model's "
+            "context, encode at fewer tokens a frame, or cut the clips shorter"
+        )
+
+
+def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:
+    """One document a row, padded on the right to the longest."""
+    length = max(len(s) for s in sequences)
+    rows = len(sequences)
+    batch = Batch(
+        ids=torch.full((rows, length), vocabulary.special("<pad>")),
+        weights=torch.zeros(rows, length),
+        positions=torch.arange(length).repeat(rows, 1),
+        modality=torch.zeros(rows, length, dtype=torch.uint8),
+        slots=torch.zeros(rows, length, dtype=torch.int64),
+        segments=None,
+    )
+    for row, sequence in enumerate(sequences):
+        n = len(sequence)
+        batch.ids[row, :n] = sequence.ids
+        batch.weights[row, :n] = sequence.weights
+        batch.modality[row, :n] = sequence.modality
+        batch.slots[row, :n] = sequence.slots
+    return batch
+
+
+def grouped(sequences: List[Sequence], vocabulary: Vocabulary, groups: int = 2) -> list[Batch]:
+    """Documents padded in up to `groups` batches of like lengths, to waste little on padding."""
+    ordered = sorted(sequences, key=len)
+    lengths = [len(s) for s in ordered]
+    if groups < 2 or len(ordered) < 4:
+        return [pad(ordered, vocabulary)]
+    total = len(ordered)
+    costs = [k * lengths[k - 1] + (total - k) * lengths[-1] for k in range(1, total)]
+    split = 1 + int(np.argmin(costs))
+    if min(costs) > 0.9 * total * lengths[-1]:  # little to win
+        return [pad(ordered, vocabulary)]
+    return [pad(ordered[:split], vocabulary), pad(ordered[split:], vocabulary)]
+
+
+def pack(sequences: List[Sequence], vocabulary: Vocabulary, length: int) -> Batch:
+    """Several documents a row of `length` places, told apart by segments: first fit, long first.
+
+    Raises:
+        ValueError: a document is longer than a row.
+    """
+    rows: list[list[Sequence]] = []
+    room: list[int] = []
+    for sequence in sorted(sequences, key=len, reverse=True):
+        if len(sequence) > length:
+            raise ValueError(
+                f"a document of {len(sequence)} tokens in rows of {length}: raise the context"
+            )
+        row = next((i for i, left in enumerate(room) if left >= len(sequence)), None)
+        if row is None:
+            rows.append([])
+            room.append(length)
+            row = len(rows) - 1
+        rows[row].append(sequence)
+        room[row] -= len(sequence)
+    batch = pad([_chain(row) for row in rows], vocabulary)
+    segments = torch.full_like(batch.ids, -1)  # padding is a document of its own
+    positions = torch.zeros_like(batch.ids)
+    for i, row in enumerate(rows):
+        chain = _chain(row)
+        segments[i, : len(chain)] = chain.segments
+        positions[i, : len(chain)] = chain.positions
+    return Batch(batch.ids, batch.weights, positions, batch.modality, batch.slots, segments)
+
+
+def _chain(sequences: List[Sequence]) -> Sequence:
+    parts = {f.name: torch.cat([getattr(s, f.name) for s in sequences]) for f in fields(Sequence)}
+    sizes = torch.tensor([len(s) for s in sequences])
+    parts["segments"] = torch.arange(len(sequences)).repeat_interleave(sizes)
+    return Sequence(**parts)

@@ -1,0 +1,252 @@
+"""The language model's commands as plain functions: their docstrings are the commands' help.
+
+They return results and print nothing but progress. They know files and tasks, not prompts or ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lm.evaluate import Evaluation
+from lm.evaluate import evaluate as evaluate_model
+from lm.sampling import Draw, Sampling
+from lm.tasks import LabelScore, Model
+from tokenizer.commands import progress_bar
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption of a video."""
+
+    video: str
+    caption: str
+
+    def __str__(self) -> str:
+        return f"{self.video}: {self.caption}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a question about a video."""
+
+    video: str
+    question: str
+    answer: str
+
+    def __str__(self) -> str:
+        return self.answer
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Labels by how well they fit a video, the best first."""
+
+    video: str
+    labels: list[LabelScore]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{score.probability:6.1%}  {score.label}" for score in self.labels)
+
+
+@dataclass(frozen=True)
+class Film:
+    """A generated video."""
+
+    prompt: str
+    out: str
+    num_frames: int
+    height: int  # pixels
+    width: int  # pixels
+    seconds: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class ShownSequence:
+    """A video as the model reads it."""
+
+    video: str
+    num_tokens: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.text}\n({self.num_tokens} tokens)"
+
+
+def caption(
+    videos: list[Path],
+    model: Path,
+    samples: int = 1,
+    temperature: float = 0.8,
+    seed: int = 0,
+) -> list[Caption]:
+    """Say what happens in videos.
+
+    Args:
+        videos: Videos, GIFs, images or folders of images.
+        model: Folder of a model.
+        samples: Captions of each; more than one are drawn at random.
+        temperature: How varied drawn captions are; 0 for the likeliest.
+        seed: Of drawn captions.
+    """
+    if samples < 1:
+        raise ValueError(f"samples={samples}: at least one caption of each video")
+    loaded, results = Model.load(model), []
+    with progress_bar("captioning") as progress:
+        for done, video in enumerate(videos, 1):
+            if samples == 1:
+                texts = [loaded.caption(video)]
+            else:
+                texts = loaded.captions(video, samples, temperature=temperature, seed=seed)
+            results += [Caption(str(video), text) for text in texts]
+            progress(done, len(videos))
+    return results
+
+
+def ask(video: Path, question: str, model: Path, choices: str | None = None) -> Answer:
+    """Answer a question about a video.
+
+    Args:
+        video: A video, GIF, image or folder of images.
+        question: What to ask.
+        model: Folder of a model.
+        choices: Possible answers, separated by commas: the likeliest is given.
+    """
+    options = _split(choices) if choices is not None else []
+    return Answer(str(video), question, Model.load(model).ask(video, question, options))
+
+
+def recognize(video: Path, labels: str, model: Path, normalise: bool = False) -> Recognition:
+    """Rank labels by their likelihood after a video.
+
+    Args:
+        video: A video, GIF, image or folder of images.
+        labels: What it might show, separated by commas.
+        model: Folder of a model.
+        normalise: Compare mean likelihoods a token, so that long labels do not lose.
+    """
+    ranked = Model.load(model).recognize(video, _split(labels), normalise=normalise)
+    return Recognition(str(video), ranked)
+
+
+def generate(
+    prompt: str,
+    out: Path,
+    model: Path,
+    seconds: float | None = None,
+    seed: int = 0,
+    guidance: float = 2.0,
+    temperature: float = 0.9,
+    top_k: int = 0,
+    top_p: float = 0.95,
+    tokens_per_frame: float | None = None,
+) -> Film:
+    """Make a video from a prompt.
+
+    Args:
+        prompt: What it is to show.
+        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
+        model: Folder of a model.
+        seconds: Length; as trained if left out.
+        seed: The same seed gives the same video.
+        guidance: How much to heed the prompt; 1 for no guidance.
+        temperature: How varied; 0 for the likeliest codes.
+        top_k: Likeliest codes to draw from; 0 for all.
+        top_p: Probability mass of the likeliest codes to draw from.
+        tokens_per_frame: At most so many; the trained rate if left out.
+    """
+    from data.writing import write_video
+
+    clip = Model.load(model).generate(
+        prompt, seconds, seed, guidance, temperature, top_k, top_p, tokens_per_frame
+    )
+    write_video(clip, out)
+    length = len(clip) / clip.fps if clip.fps else 0.0
+    return Film(prompt, str(out), len(clip), clip.height, clip.width, length, seed)
+
+
+def evaluate(
+    source: str,
+    model: Path,
+    split: str = "heldout",
+    num_clips: int = 200,
+    num_films: int = 64,
+    guidance: float = 2.0,
+    temperature: float = 0.9,
+    top_p: float = 0.95,
+    seed: int = 0,
+    out: Path | None = None,
+    strict: bool = False,
+) -> Evaluation:
+    """Measure captions, answers, recognition and generation beside guessing and the ceiling.
+
+    Clips are taken in the format the model was trained on.
+
+    Args:
+        source: A folder of clips, scenes:easy|standard|hard, or hub:NAME.
+        model: Folder of a model.
+        split: Which part of the source: heldout, unseen (scenes), or a folder's own.
+        num_clips: At most so many clips.
+        num_films: Prompts to film (made scenes only: nothing else has an oracle).
+        guidance: Of films.
+        temperature: Of films.
+        top_p: Of films.
+        seed: Of clips of made worlds and of films.
+        out: JSON file to write the figures to as well.
+        strict: Stop at the first clip that cannot be read.
+    """
+    from data.source import open_source
+    from lm.figures import write_results
+
+    loaded = Model.load(model)
+    main = loaded.framing.main
+    clips = open_source(
+        source,
+        split=split,
+        num_clips=num_clips,
+        num_frames=main.num_frames,
+        height=main.height,
+        width=main.width,
+        fps=None if main.fps is None else float(main.fps),
+        strict=strict,
+        seed=seed,
+    )
+    chosen = [clips[i] for i in range(min(num_clips, len(clips)))]
+    films = Sampling(video=Draw(temperature, top_p=top_p), guidance=guidance)
+    with progress_bar("evaluating") as progress:
+        found = evaluate_model(
+            loaded, chosen, num_films=num_films, films=films, seed=seed, progress=progress
+        )
+    found = Evaluation(found.figures, {"source": f"{clips.name} {split}", **found.protocol})
+    if out is not None:
+        write_results(out, found.figures, found.protocol)
+    return found
+
+
+def show_sequence(
+    video: Path, model: Path, caption: str | None = None, codes: int = 8
+) -> ShownSequence:
+    """Print a video as the model reads it.
+
+    Args:
+        video: A video, GIF, image or folder of images.
+        model: Folder of a model.
+        caption: A caption to stand before it.
+        codes: Codes to show of each block.
+    """
+    from lm.document import Document, Text, Video
+    from lm.sequence import describe, write
+
+    loaded = Model.load(model)
+    items = [] if caption is None else [Text("caption", caption)]
+    document = Document((*items, Video(loaded.encode(video))))
+    sequence = write(document, loaded.vocabulary)
+    return ShownSequence(str(video), len(sequence), describe(sequence, loaded.vocabulary, codes))
+
+
+def _split(words: str) -> list[str]:
+    found = [word.strip() for word in words.split(",") if word.strip()]
+    if not found:
+        raise ValueError(f"{words!r} names nothing: separate the choices by commas")
+    return found

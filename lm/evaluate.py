@@ -1,0 +1,246 @@
+"""Evaluation of a model on clips it never saw, each score beside guessing and the codec's ceiling.
+
+Knows tasks and judges. Knows no trainer and no command line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from data.clip import Clip
+from lm.batches import pad
+from lm.corpus import label_of
+from lm.document import Nothing, Text, Video
+from lm.figures import Figure, figure_table
+from lm.judging import (
+    Tally,
+    can_judge_films,
+    guesses,
+    judge_answer,
+    judge_caption,
+    judge_film,
+)
+from lm.learning import make_decoder
+from lm.loss import language_loss
+from lm.model import Sizes
+from lm.sampling import Sampling
+from lm.sequence import join, write_item
+from lm.tasks import Model
+from tokenizer.tokens import VideoTokens
+
+Progress = Callable[[int, int], None]  # done, in all
+FILMS = Sampling(guidance=2.0)
+UNTRAINED = 32  # films of a model with fresh weights, for the score of chance
+ROWS = 32
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model scored, and by which protocol."""
+
+    figures: list[Figure]
+    protocol: dict[str, Any] = field(default_factory=dict)
+
+    def __rich__(self) -> Any:
+        return figure_table(self.figures, ", ".join(f"{k}={v}" for k, v in self.protocol.items()))
+
+    def value(self, name: str) -> float:
+        """The value of the figure `name`."""
+        return next(figure.value for figure in self.figures if figure.name == name)
+
+
+def evaluate(
+    model: Model,
+    clips: Sequence[Clip],
+    *,
+    num_films: int = 64,
+    films: Sampling = FILMS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a model.
+
+    Args:
+        model: The model.
+        clips: Clips it was not trained on, with captions, questions, labels or a world's truth;
+            what is missing is not measured.
+        num_films: Prompts to film, the first captions of the first clips; only where an oracle
+            can read films.
+        films: How to draw them.
+        seed: Of films.
+        progress: Told the answers done and in all.
+    """
+    if not clips:
+        raise ValueError("no clips to evaluate on: give a source that holds some")
+    count = _Counter(progress, _amount(clips, num_films))
+    tokens = model.encode_batch(clips)
+    tally, bounds = Tally(), Tally()
+    _captions(model, clips, tokens, tally, count)
+    _answers(model, clips, tokens, tally, count)
+    _labels(model, clips, tokens, tally, count)
+    filmed = can_judge_films(clips) and num_films > 0
+    table: dict[str, tuple[float | None, float | None]] = dict(guesses(clips))
+    if filmed:
+        _ceilings(model, clips, tokens, bounds)
+        shown = [clip for clip in clips if clip.captions][:num_films]
+        _films(model, shown, films, seed, tally, count)
+        table |= _untrained(model, shown[:UNTRAINED], films, seed)
+    figures = [_figure(name, tally, bounds, table) for name in sorted(tally.totals)]
+    figures += likelihoods(model, clips, tokens)
+    protocol = {
+        "clips": len(clips),
+        "format": str(model.framing.main),
+        "films": f"T {films.video.temperature:g}, top-p {films.video.top_p:g}, "
+        f"guidance {films.guidance:g}",
+        "majority": "commonest of the evaluated clips",
+        "seed": seed,
+    }
+    return Evaluation(figures, protocol)
+
+
+def _figure(
+    name: str, tally: Tally, bounds: Tally, table: dict[str, tuple[float | None, float | None]]
+) -> Figure:
+    low, high = tally.interval(name)
+    chance, majority = table.get(name, (None, None))
+    bound = name.replace("caption/", "generation/")
+    return Figure(
+        name=name.replace("/", "_"),
+        value=tally.share(name),
+        n=tally.count(name),
+        chance=chance,
+        majority=majority,
+        ceiling=bounds.share(bound) if bound in bounds.totals else None,
+        low=low,
+        high=high,
+    )
+
+
+class _Counter:
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def __call__(self, more: int) -> None:
+        self.done += more
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _amount(clips: Sequence[Clip], num_films: int) -> int:
+    answers = sum(len(clip.questions) for clip in clips)
+    labels = sum(bool(clip.labels) for clip in clips)
+    films = min(num_films, len(clips)) if can_judge_films(clips) else 0
+    return len(clips) + answers + labels + films
+
+
+def _captions(
+    model: Model, clips: Sequence[Clip], tokens: list[VideoTokens], tally: Tally, count: _Counter
+) -> None:
+    chosen = [i for i, clip in enumerate(clips) if clip.captions]
+    said = model.caption_batch([tokens[i] for i in chosen], progress=count)
+    for i, text in zip(chosen, said, strict=True):
+        judge_caption(text, clips[i], tally, "caption")
+
+
+def _answers(
+    model: Model, clips: Sequence[Clip], tokens: list[VideoTokens], tally: Tally, count: _Counter
+) -> None:
+    asked = [(i, question) for i, clip in enumerate(clips) for question in clip.questions]
+    answers = model.ask_batch(
+        [tokens[i] for i, _ in asked], [q.question for _, q in asked], progress=count
+    )
+    for (_, question), answer in zip(asked, answers, strict=True):
+        judge_answer(answer, question, tally, "answer")
+
+
+def _labels(
+    model: Model, clips: Sequence[Clip], tokens: list[VideoTokens], tally: Tally, count: _Counter
+) -> None:
+    truths = [label_of(clip.labels) for clip in clips]
+    labels = sorted({truth for truth in truths if truth})
+    chosen = [i for i, truth in enumerate(truths) if truth]
+    if len(labels) < 2:
+        return
+    ranked = model.recognize_batch([tokens[i] for i in chosen], labels, progress=count)
+    for i, scores in zip(chosen, ranked, strict=True):
+        tally.add("recognition", scores[0].label == truths[i])
+
+
+def _ceilings(model: Model, clips: Sequence[Clip], tokens: list[VideoTokens], tally: Tally) -> None:
+    """The oracle on reconstructions: no film and no caption can be expected to do better."""
+    for again, clip in zip(model.codec.decode_batch(tokens), clips, strict=True):
+        judge_film(again.frames, clip.caption, tally, "generation")
+
+
+def _films(
+    model: Model,
+    clips: Sequence[Clip],
+    films: Sampling,
+    seed: int,
+    tally: Tally,
+    count: _Counter | None,
+) -> None:
+    seeds = [seed + i for i in range(len(clips))]
+    prompts = [clip.caption for clip in clips]
+    made = model.generate_batch(prompts, None, seeds, films, progress=count)
+    for film, prompt in zip(made, prompts, strict=True):
+        judge_film(film.frames, prompt, tally, "generation")
+
+
+def _untrained(
+    model: Model, clips: Sequence[Clip], films: Sampling, seed: int
+) -> dict[str, tuple[float | None, float | None]]:
+    """What films of a model with fresh weights score: the chance of generation."""
+    names = Sizes.__dataclass_fields__
+    sizes = Sizes(**{name: getattr(model.decoder.config, name) for name in names})
+    decoder = make_decoder(model.vocabulary, model.decoder.code_vectors.cpu(), sizes, seed)
+    tally = Tally()
+    _films(Model(decoder, model.vocabulary, model.codec), clips, films, seed, tally, None)
+    return {name: (tally.share(name), None) for name in tally.totals}
+
+
+@torch.inference_mode()
+def likelihoods(model: Model, clips: Sequence[Clip], tokens: Sequence[VideoTokens]) -> list[Figure]:
+    """Teacher-forced costs: bits per byte of a caption after its video, bits per frame of a video
+    after its caption and after nothing. Independent of the pieces and of the rate."""
+    told = [(c, t) for c, t in zip(clips, tokens, strict=True) if c.captions]
+    figures = []
+    if told:
+        pairs = [(Video(t), Text("caption", c.caption)) for c, t in told]
+        size = sum(len(c.caption.encode()) for c, _ in told)
+        figures.append(_cost(model, "caption_cost", pairs, "text", size, "bits a byte"))
+        pairs = [(Text("caption", c.caption), Video(t)) for c, t in told]
+        frames = sum(t.num_frames for _, t in told)
+        figures.append(_cost(model, "video_cost", pairs, "video", frames, "bits a frame"))
+    pairs = [(Nothing(), Video(t)) for t in tokens]
+    frames = sum(t.num_frames for t in tokens)
+    figures.append(_cost(model, "video_cost_unprompted", pairs, "video", frames, "bits a frame"))
+    return figures
+
+
+def _cost(
+    model: Model,
+    name: str,
+    pairs: Sequence[tuple[Any, Any]],
+    kind: str,
+    size: int,
+    unit: str,
+) -> Figure:
+    """Bits of the second item of each pair after the first, over `size`."""
+    nats = 0.0
+    for first in range(0, len(pairs), ROWS):
+        rows = [
+            join(
+                [write_item(i, model.vocabulary) for i in pair], model.vocabulary, [0, 1], end=True
+            )
+            for pair in pairs[first : first + ROWS]
+        ]
+        loss = language_loss(model.decoder, [pad(rows, model.vocabulary)])
+        value, count = {"text": (loss.text, 1), "video": (loss.video, 2)}[kind]
+        nats += float(value) * loss.tokens[count]
+    return Figure(name, nats / math.log(2) / size, n=len(pairs), unit=unit)

@@ -1,0 +1,131 @@
+"""`VideoFormat`: what a video header says, as numbers: size, frames, times and tokens per block.
+
+Knows how timestamps become a frame rate or a list of intervals and back. Knows no token ids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenizer.tokens import VideoTokens
+
+TOLERANCE = 1e-3  # seconds: frames this close to an even grid are on it
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """The shape of a video in the stream; hashable, so that common ones become one token."""
+
+    height: int  # pixels
+    width: int  # pixels
+    num_frames: int
+    fps: Fraction | None  # frames a second; None for one frame, or when times are uneven
+    intervals: tuple[int, ...]  # milliseconds from each frame to the next, where uneven; else ()
+    tokens_per_block: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokens: VideoTokens) -> tuple[VideoFormat, int]:
+        """The format of a video and its start in whole milliseconds.
+
+        Evenly spaced frames (within 1 ms) get a frame rate; others the interval between each
+        pair in milliseconds, so uneven times survive to half a millisecond.
+        """
+        times = tokens.timestamps.tolist()
+        start = round(times[0] * 1000)
+        if start < 0:
+            raise ValueError(
+                f"the first timestamp is {times[0]} s: shift the clip to start at >= 0"
+            )
+        fps = _even_rate(times)
+        intervals: tuple[int, ...] = ()
+        if fps is None:
+            stamps = [round(t * 1000) for t in times]
+            intervals = tuple(b - a for a, b in zip(stamps, stamps[1:], strict=False))
+            if any(step < 1 for step in intervals):
+                raise ValueError("uneven timestamps closer than 1 ms: resample the clip (fps:...)")
+        blocks = tuple(len(block) for block in tokens.codes)
+        if 0 in blocks:
+            raise ValueError("a block without tokens: keep at least one token in each block")
+        shape = (tokens.height, tokens.width, tokens.num_frames)
+        return cls(*shape, fps, intervals, blocks), start
+
+    def timestamps(self, start_ms: int) -> Tensor:
+        """Seconds of each frame, float64 (num_frames,)."""
+        if self.fps is not None:
+            steps = torch.arange(self.num_frames, dtype=torch.float64)
+            return start_ms / 1000 + steps * self.fps.denominator / self.fps.numerator
+        stamps = torch.tensor([start_ms, *self.intervals], dtype=torch.float64).cumsum(0)
+        return stamps / 1000
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the end of the last; 0 for one frame."""
+        if self.num_frames < 2:
+            return 0.0
+        span = self.timestamps(0)[-1].item()
+        return span * self.num_frames / (self.num_frames - 1)
+
+    def with_blocks(self, num_blocks: int, block_frames: int) -> VideoFormat:
+        """The same rate and size, `num_blocks` blocks long (even frame rates only)."""
+        per_block = max(self.tokens_per_block)
+        frames = num_blocks * block_frames
+        if num_blocks == len(self.tokens_per_block):
+            frames = self.num_frames
+        return replace(self, num_frames=frames, tokens_per_block=(per_block,) * num_blocks)
+
+    def with_rate(self, tokens_per_block: int) -> VideoFormat:
+        """The same video cut to at most `tokens_per_block` tokens of each block."""
+        blocks = tuple(min(k, tokens_per_block) for k in self.tokens_per_block)
+        return replace(self, tokens_per_block=blocks)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "height": self.height,
+            "width": self.width,
+            "num_frames": self.num_frames,
+            "fps": None if self.fps is None else [self.fps.numerator, self.fps.denominator],
+            "intervals": list(self.intervals),
+            "tokens_per_block": list(self.tokens_per_block),
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> VideoFormat:
+        return cls(
+            height=fields["height"],
+            width=fields["width"],
+            num_frames=fields["num_frames"],
+            fps=None if fields["fps"] is None else Fraction(*fields["fps"]),
+            intervals=tuple(fields["intervals"]),
+            tokens_per_block=tuple(fields["tokens_per_block"]),
+        )
+
+    def __str__(self) -> str:
+        rate = "uneven" if self.fps is None else f"{float(self.fps):g} fps"
+        return (
+            f"{self.width}x{self.height}, {self.num_frames} frames, {rate}, "
+            f"{len(self.tokens_per_block)} blocks of {max(self.tokens_per_block)} tokens"
+        )
+
+
+def _even_rate(times: Sequence[float]) -> Fraction | None:
+    """The simplest frame rate that explains every time within the tolerance; None if none does."""
+    if len(times) < 2 or not times[-1] > times[0]:
+        return None
+    mean = (len(times) - 1) / (times[-1] - times[0])
+    candidates = [Fraction(round(mean)), Fraction(round(mean * 1.001) * 1000, 1001)]
+    candidates += [Fraction(mean).limit_denominator(limit) for limit in (10, 100, 1001)]
+    start = round(times[0] * 1000) / 1000
+    for fps in candidates:
+        if fps.numerator < 1 or fps.numerator > 999_999:
+            continue
+        step = fps.denominator / fps.numerator
+        if all(math.fabs(start + i * step - t) <= TOLERANCE for i, t in enumerate(times)):
+            return fps
+    return None

@@ -1,0 +1,104 @@
+"""Framing: bringing any clip to the size, frame rate and length that a model was trained on.
+
+Knows clips and formats. Knows no ids and no network.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+
+from data.clip import Clip
+from data.sampling import TargetFps, Uniform, sample
+from lm.formats import VideoFormat
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What clips a model knows.
+
+    main: the commonest format, which others are brought to.
+    """
+
+    main: VideoFormat
+    sizes: frozenset[tuple[int, int]]  # height, width in pixels
+    rates: frozenset[Fraction | None]  # frames a second
+    max_frames: int
+
+    @classmethod
+    def of(cls, formats: Sequence[VideoFormat]) -> Framing:
+        """Of a vocabulary's presets, the commonest first."""
+        if not formats:
+            raise ValueError("the model's vocabulary has no video format: train it on video tokens")
+        return cls(
+            main=formats[0],
+            sizes=frozenset((f.height, f.width) for f in formats),
+            rates=frozenset(f.fps for f in formats),
+            max_frames=max(f.num_frames for f in formats),
+        )
+
+    @property
+    def max_block_tokens(self) -> int:
+        return max(self.main.tokens_per_block)
+
+    def fit(self, clip: Clip) -> Clip:
+        """The clip as the model knows clips; warns about what had to be changed."""
+        changes: list[str] = []
+        clip = self._fit_time(clip, changes)
+        if (clip.height, clip.width) not in self.sizes:
+            size = (self.main.height, self.main.width)
+            changes.append(f"{clip.width}x{clip.height} to {size[1]}x{size[0]} pixels")
+            clip = resize(clip, *size)
+        if changes:
+            name = clip.source or "clip"
+            warnings.warn(
+                f"{name}: brought to the model's trained format ({self.main}): "
+                + ", ".join(changes),
+                stacklevel=3,
+            )
+        return clip
+
+    def _fit_time(self, clip: Clip, changes: list[str]) -> Clip:
+        clip = replace(clip, timestamps=clip.timestamps - clip.timestamps[0])
+        if len(clip) == 1 or (self._known_rate(clip) and len(clip) <= self.max_frames):
+            return clip
+        if self.main.fps is None:
+            return sample(clip, Uniform(self.max_frames))
+        fps = float(self.main.fps)
+        before = f"{len(clip)} frames at {clip.fps:.3g} fps"
+        thinned = sample(clip, TargetFps(fps))
+        if len(thinned) <= self.max_frames and _is_even(thinned, fps):
+            kept, note = thinned, "at its own speed"
+        else:
+            kept = sample(clip, Uniform(self.max_frames))
+            span = float(clip.timestamps[-1]) * len(clip) / (len(clip) - 1)
+            note = f"its whole {span:.3g} s seen in {len(kept) / fps:.3g} s"
+        changes.append(f"{before} to {len(kept)} at {fps:g} fps, {note}")
+        grid = torch.arange(len(kept), dtype=torch.float64) / fps
+        return replace(kept, timestamps=grid)
+
+    def _known_rate(self, clip: Clip) -> bool:
+        return any(rate is not None and _is_even(clip, float(rate)) for rate in self.rates)
+
+
+def _is_even(clip: Clip, fps: float) -> bool:
+    """Whether frames lie within a quarter of a frame of an even grid from their first."""
+    grid = torch.arange(len(clip), dtype=torch.float64) / fps
+    return bool(((clip.timestamps - clip.timestamps[0] - grid).abs() < 0.25 / fps).all())
+
+
+def resize(clip: Clip, height: int, width: int) -> Clip:
+    """The clip scaled to other pixels; what is too long for their shape is cropped evenly."""
+    scale = max(height / clip.height, width / clip.width)
+    tall, wide = max(height, round(clip.height * scale)), max(width, round(clip.width * scale))
+    frames = F.interpolate(
+        clip.frames.float(), (tall, wide), mode="bilinear", antialias=True, align_corners=False
+    )
+    top, left = (tall - height) // 2, (wide - width) // 2
+    frames = frames[:, :, top : top + height, left : left + width]
+    return replace(clip, frames=frames.round().clamp(0, 255).to(torch.uint8))

@@ -1,0 +1,152 @@
+"""Learning a language model: the recipe and one optimizer step, without any trainer.
+
+`Learner` holds everything a run needs to go on; the Lightning shell and the demo both drive it or
+its parts. It does not know where batches come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lm.batches import Batch
+from lm.loss import Loss, language_loss
+from lm.model import Decoder, DecoderConfig, Sizes
+from lm.vocabulary import Vocabulary
+from tokenizer.optimisation import MuonAdamW, Schedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a language model is trained."""
+
+    schedule: Schedule = field(default_factory=Schedule)
+    """Learning rate over the run."""
+    matrix_lr: float = 0.02
+    """Peak learning rate of Muon, for the blocks' matrices."""
+    lr: float = 3e-3
+    """Peak learning rate of AdamW, for tables, head and gains."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    structure: float = 0.1
+    """Weight of the mean loss over marks and headers."""
+    text: float = 1.0
+    """Weight of the mean loss over text."""
+    video: float = 1.0
+    """Weight of the mean loss over video codes."""
+    z_loss: float = 0.0
+    """Weight of the squared log of the softmax's denominator."""
+
+    @property
+    def weights(self) -> tuple[float, float, float]:
+        return (self.structure, self.text, self.video)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one training step did."""
+
+    loss: float  # weighted total
+    text: float  # nats a text token
+    video: float  # nats a code
+    gradient: float  # norm before clipping
+    tokens: int  # places processed, padding included
+    skipped: bool  # not finite: weights were left alone
+
+
+def make_decoder(
+    vocabulary: Vocabulary, code_vectors: Tensor, sizes: Sizes | None = None, seed: int = 0
+) -> Decoder:
+    """A decoder with fresh weights.
+
+    Args:
+        vocabulary: Its id space.
+        code_vectors: The codec's vector of each code, float (codes, any).
+        sizes: Of the network.
+        seed: Of the weights.
+    """
+    sizes = sizes or Sizes()
+    slots = max((max(f.tokens_per_block) for f in vocabulary.presets), default=1)
+    config = DecoderConfig(
+        **asdict(sizes),
+        num_ids=len(vocabulary),
+        video_start=vocabulary.video_start,
+        code_dim=code_vectors.shape[1],
+        num_slots=slots if sizes.slot_embedding else 0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Decoder(config, code_vectors)
+
+
+def make_optimizer(decoder: Decoder, recipe: Recipe) -> MuonAdamW:
+    """Muon for the blocks' matrices, AdamW for the rest."""
+    return MuonAdamW(
+        decoder.named_parameters(),
+        matrix_lr=recipe.matrix_lr,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        is_matrix=lambda name, _: name.startswith("blocks."),
+    )
+
+
+def training_loss(decoder: Decoder, batches: Sequence[Batch], recipe: Recipe) -> Loss:
+    """The loss of one step's batches, with gradients."""
+    return language_loss(decoder, batches, recipe.weights, recipe.z_loss)
+
+
+class Learner:
+    """A decoder being trained: weights, optimizer and the step, to save and resume."""
+
+    def __init__(self, decoder: Decoder, recipe: Recipe | None = None) -> None:
+        self.decoder, self.recipe = decoder, recipe or Recipe()
+        self.optimizer = make_optimizer(decoder, self.recipe)
+        self.step_number = 0
+        self.num_skipped = 0  # steps whose loss or gradient was not finite
+
+    def step(self, batches: Sequence[Batch], progress: float) -> StepReport:
+        """Train on one step's batches, with `progress` (0 to 1) of the run done."""
+        self.decoder.train()
+        loss = training_loss(self.decoder, batches, self.recipe)
+        self.optimizer.zero_grad()
+        loss.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.recipe.clip)
+        skipped = not bool(torch.isfinite(loss.total) & torch.isfinite(norm))
+        if skipped:
+            self.num_skipped += 1
+        else:
+            self.optimizer.set_factor(self.recipe.schedule.factor(self.step_number, progress))
+            self.optimizer.step()
+        self.step_number += 1
+        return StepReport(
+            loss=float(loss.total.detach()),
+            text=float(loss.text),
+            video=float(loss.video),
+            gradient=float(norm),
+            tokens=sum(batch.num_tokens for batch in batches),
+            skipped=skipped,
+        )
+
+    def finished(self) -> Decoder:
+        """The decoder in eval mode."""
+        return self.decoder.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers from which `load_state_dict` goes on."""
+        return {
+            "decoder": self.decoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step_number,
+            "num_skipped": self.num_skipped,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.decoder.load_state_dict(state["decoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step_number, self.num_skipped = int(state["step"]), int(state["num_skipped"])

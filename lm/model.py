@@ -1,0 +1,263 @@
+"""`Decoder`: a decoder-only transformer in Qwen3's layout over text and video-code ids.
+
+RMSNorm before each part, grouped-query attention with normalised queries and keys, SwiGLU, 1-D
+rotary positions. Video codes enter as a table row plus a linear map of the codec's own vector
+for the code, and (optionally, outside Qwen3's layout) an embedding of their index in the block.
+Knows ids, not what they mean; knows no trainer and no codec.
+
+Shapes: B rows, L tokens, D width, V ids, H query heads, G key/value heads, E head size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lm.cache import Cache
+
+Rope = tuple[Tensor, Tensor]  # cosines and signed sines of the positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What may be chosen about a decoder; the default is the small one the demo trains."""
+
+    width: int = 192
+    """Numbers a token is made of."""
+    layers: int = 4
+    """Transformer blocks."""
+    heads: int = 6
+    """Attention heads."""
+    kv_heads: int = 2
+    """Key and value heads, shared by groups of attention heads."""
+    head_dim: int = 32
+    """Numbers in a head, even."""
+    hidden: int = 512
+    """Width of the feed-forward part."""
+    context: int = 1024
+    """Most tokens in a stream."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary positions."""
+    tied: bool = False
+    """Score ids with the input table instead of a table of their own."""
+    slot_embedding: bool = True
+    """Tell codes apart by their place in the block; outside Qwen3's layout."""
+
+    def __post_init__(self) -> None:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads={self.heads} is no multiple of kv_heads={self.kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim}: rotary positions want an even number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(Sizes):
+    """Sizes of a decoder for one vocabulary."""
+
+    num_ids: int  # V: length of the vocabulary
+    video_start: int  # first id that is a video code
+    code_dim: int  # length of the codec's vector for a code; 0: codes have a table only
+    num_slots: int  # places in a block told apart; later ones look like the last; 0: none
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with one fused projection for queries, keys and values."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        total = (self.heads + 2 * self.kv_heads) * self.head_dim
+        self.qkv = nn.Linear(config.width, total, bias=False)
+        self.out = nn.Linear(self.heads * self.head_dim, config.width, bias=False)
+        self.query_norm = nn.Parameter(torch.ones(self.head_dim))
+        self.key_norm = nn.Parameter(torch.ones(self.head_dim))
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: Rope,
+        mask: Tensor | None,
+        cache: Cache | None,
+        layer: int,
+    ) -> Tensor:
+        rows, length, _ = x.shape
+        heads, groups = self.heads, self.kv_heads
+        qkv = self.qkv(x).view(rows, length, heads + 2 * groups, self.head_dim)
+        qk, v = qkv.split((heads + groups, groups), dim=2)
+        gain = torch.cat(
+            [self.query_norm.expand(heads, -1), self.key_norm.expand(groups, -1)]
+        )  # (H + G, E)
+        qk = rotate(F.rms_norm(qk, (self.head_dim,), eps=1e-6) * gain, rope)
+        q, k = qk.transpose(1, 2).split((heads, groups), dim=1)  # (B, H or G, L, E)
+        v = v.transpose(1, 2)
+        if cache is not None:
+            k, v = cache.write(layer, k, v)
+        k = k.repeat_interleave(heads // groups, dim=1)
+        v = v.repeat_interleave(heads // groups, dim=1)
+        causal = mask is None and length > 1
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        return self.out(y.transpose(1, 2).reshape(rows, length, heads * self.head_dim))
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward with one fused projection for gate and value."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.attention = Attention(config)
+        self.feed_forward_norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.feed_forward = SwiGLU(config.width, config.hidden)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: Rope,
+        mask: Tensor | None,
+        cache: Cache | None,
+        layer: int,
+    ) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), rope, mask, cache, layer)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class Decoder(nn.Module):
+    """ids in, hidden states out; `logits` turns hidden states into scores of ids.
+
+    code_vectors: float (V - video_start, code_dim), the codec's vector of each code.
+    """
+
+    def __init__(self, config: DecoderConfig, code_vectors: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        num_codes = config.num_ids - config.video_start
+        if code_vectors is None:
+            code_vectors = torch.zeros(num_codes, config.code_dim)
+        if code_vectors.shape != (num_codes, config.code_dim):
+            raise ValueError(
+                f"code vectors {tuple(code_vectors.shape)}: the vocabulary has {num_codes} codes "
+                f"of {config.code_dim} numbers: load the codec the vocabulary was made for"
+            )
+        self.code_vectors: Tensor
+        self.cos: Tensor
+        self.sin: Tensor
+        self.table = nn.Embedding(config.num_ids, config.width)
+        self.register_buffer("code_vectors", code_vectors.detach().float().clone())
+        self.code_map = nn.Linear(config.code_dim, config.width) if config.code_dim else None
+        self.slots = nn.Embedding(config.num_slots, config.width) if config.num_slots else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.head = None if config.tied else nn.Linear(config.width, config.num_ids, bias=False)
+        frequencies = config.rope_theta ** (-torch.arange(0, config.head_dim, 2) / config.head_dim)
+        angles = torch.arange(config.context)[:, None] * frequencies  # (context, E / 2)
+        cos, sin = angles.cos(), angles.sin()
+        self.register_buffer("cos", torch.cat([cos, cos], dim=-1), persistent=False)
+        self.register_buffer("sin", torch.cat([-sin, sin], dim=-1), persistent=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
+            if name.endswith(("out.weight", "down.weight")):
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.layers))
+        if self.code_map is not None:
+            nn.init.normal_(self.code_map.weight, std=0.02)
+            nn.init.zeros_(self.code_map.bias)
+
+    def embed(self, ids: Tensor, slots: Tensor | None) -> Tensor:
+        """Input embeddings (B, L, D)."""
+        x = self.table(ids)
+        codes = ids - self.config.video_start
+        is_code = (codes >= 0).unsqueeze(-1)
+        if self.code_map is not None:
+            x = x + is_code * self.code_map(F.embedding(codes.clamp(min=0), self.code_vectors))
+        if self.slots is not None and slots is not None:
+            x = x + is_code * self.slots(slots.clamp(max=self.config.num_slots - 1))
+        return x
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        slots: Tensor | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Hidden states after the last norm.
+
+        Args:
+            ids: int64 (B, L). Padding goes to the right: attention is causal, so it is never seen.
+            slots: int64 (B, L), index of a code in its block, 0 elsewhere.
+            positions: int64 (B, L) from 0 in each document; default 0 to L-1 (a cache knows).
+            segments: int64 (B, L), document of each token in a packed row; None: one a row.
+            cache: Keys and values of earlier tokens; the new ones are appended.
+
+        Returns:
+            float (B, L, D).
+        """
+        mask = None
+        if cache is not None:
+            positions, mask = cache.place(ids.shape[1])
+        elif segments is not None:
+            mask = segment_mask(segments)
+        if positions is None:
+            rope = (self.cos[: ids.shape[1]], self.sin[: ids.shape[1]])
+            rope = (rope[0][None, :, None], rope[1][None, :, None])
+        else:
+            rope = (self.cos[positions][:, :, None], self.sin[positions][:, :, None])
+        x = self.embed(ids, slots)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rope, mask, cache, layer)
+        if cache is not None:
+            cache.advance(ids.shape[1])
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Scores (..., stop - start) of the ids in [start, stop), all ids by default."""
+        stop = self.config.num_ids if stop is None else stop
+        weight = self.output_table() if self.head is None else self.head.weight
+        return F.linear(hidden, weight[start:stop])
+
+    def output_table(self) -> Tensor:
+        """Input embeddings of all ids (V, D), code vectors folded in; an export writes these."""
+        if self.code_map is None:
+            return self.table.weight
+        mapped = self.code_map(self.code_vectors)
+        return self.table.weight + F.pad(mapped, (0, 0, self.config.video_start, 0))
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def rotate(x: Tensor, rope: Rope) -> Tensor:
+    """Rotary positions on (B, L, H, E), halves paired as in Qwen3."""
+    cos, sin = rope
+    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
+
+
+def segment_mask(segments: Tensor) -> Tensor:
+    """Bool (B, 1, L, L): a token sees itself and earlier tokens of its own document."""
+    same = segments[:, :, None] == segments[:, None, :]
+    return same.tril()[:, None]

@@ -1,0 +1,279 @@
+"""Sampling: continues prompts under the grammar, each modality drawn in its own way.
+
+A batch may mix prompts of any length; each sample has its own seed and does not depend on its
+neighbours. With guidance the prompt and its null twin run as rows of one batch, each with its
+own cache. Knows ids and the grammar, not tasks.
+
+Shapes: A active streams, B rows (A, or 2 A with guidance), L tokens, V ids looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as List
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lm.cache import Cache
+from lm.grammar import Grammar, Ranges, State
+from lm.model import Decoder
+from lm.sequence import VIDEO, Sequence
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How to draw one kind of token; all three limits combine."""
+
+    temperature: float = 1.0  # 0: always the likeliest
+    top_k: int = 0  # of the likeliest ids to keep; 0: all
+    top_p: float = 1.0  # probability mass of the likeliest ids to keep
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature={self.temperature}: give 0 (greedy) or more")
+        if self.top_k < 0:
+            raise ValueError(f"top_k={self.top_k}: give 0 (all) or a number of ids to keep")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p}: give a share above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw every kind of token."""
+
+    text: Draw = field(default_factory=lambda: Draw(temperature=0.0))  # marks too
+    video: Draw = field(default_factory=lambda: Draw(temperature=0.9, top_p=0.95))
+    guidance: float = 1.0  # of video codes: null + guidance * (prompt - null); 1: no null twin
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A stream to continue, and what stands in for it in the null branch of guidance."""
+
+    ids: list[int]
+    null: list[int] | None = None
+
+    @classmethod
+    def of(cls, sequence: Sequence, null: Sequence | None = None) -> Prompt:
+        return cls(sequence.ids.tolist(), None if null is None else null.ids.tolist())
+
+
+@dataclass
+class _Stream:
+    """One stream in the making."""
+
+    state: State
+    limit: int  # most new ids
+    goal: int | None  # items after which to stop; None: at <end>
+    luck: Tensor  # (limit,) uniform numbers, one for each token drawn
+    drawn: int = 0
+
+    @property
+    def finished(self) -> bool:
+        enough = self.goal is not None and len(self.state.items) >= self.goal
+        return enough or self.state.mode == "done"
+
+    def allowed(self) -> Ranges:
+        return self.state.allowed(self.limit - self.drawn, close=int(self.goal is None))
+
+
+@torch.inference_mode()
+def continue_streams(
+    model: Decoder,
+    grammar: Grammar,
+    prompts: List[Prompt],
+    *,
+    sampling: Sampling | None = None,
+    seeds: List[int] | None = None,
+    num_items: int | None = None,
+    max_new: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[State]:
+    """Continue each prompt until its next items are complete.
+
+    Args:
+        model: The decoder.
+        grammar: Of the decoder's vocabulary.
+        prompts: Open streams of any lengths.
+        sampling: How to draw.
+        seeds: One per prompt (default 0, 1, ...); a seed gives the same stream in any batch.
+        num_items: Stop after so many more items; None: at `<end>`.
+        max_new: Most new tokens a stream, by default what the context leaves. Streams always end
+            complete within it.
+        progress: Called after each step with the number of tokens drawn in it.
+
+    Returns:
+        The grammar states at the end, with the items read and written.
+
+    Raises:
+        ValueError: a prompt is broken, or its shortest completion does not fit the context.
+    """
+    if not prompts:
+        return []
+    sampling = sampling or Sampling()
+    seeds = list(range(len(prompts))) if seeds is None else seeds
+    read = [read_prompt(grammar, prompt.ids) for prompt in prompts]
+    streams = [
+        _open(state, len(prompt.ids), seed, model.config.context, num_items, max_new)
+        for (state, _), prompt, seed in zip(read, prompts, seeds, strict=True)
+    ]
+    rows = [(prompt.ids, slots) for prompt, (_, slots) in zip(prompts, read, strict=True)]
+    guided = sampling.guidance != 1.0 and any(prompt.null is not None for prompt in prompts)
+    if guided:
+        nulls = [prompt.ids if prompt.null is None else prompt.null for prompt in prompts]
+        rows += [(null, read_prompt(grammar, null)[1]) for null in nulls]
+    longest = max(stream.limit for stream in streams)
+    cache, hidden = prefill(model, rows, room=longest)
+    active = streams
+    while True:
+        tokens, slots = _draw_step(model, grammar, active, hidden, sampling, guided)
+        if progress is not None:
+            progress(len(active))
+        keep = [i for i, stream in enumerate(active) if not stream.finished]
+        if not keep:
+            return [stream.state for stream in streams]
+        if len(keep) < len(active):
+            both = keep + [i + len(active) for i in keep] if guided else keep
+            cache = cache.select(torch.tensor(both, device=hidden.device))
+            active = [active[i] for i in keep]
+            tokens, slots = [tokens[i] for i in keep], [slots[i] for i in keep]
+        copies = 2 if guided else 1
+        ids = torch.tensor(tokens * copies, device=hidden.device)[:, None]
+        places = torch.tensor(slots * copies, device=hidden.device)[:, None]
+        hidden = model(ids, slots=places, cache=cache)[:, -1]
+
+
+def prefill(
+    model: Decoder, rows: List[tuple[list[int], list[int]]], room: int
+) -> tuple[Cache, Tensor]:
+    """Read prompts of any lengths at once.
+
+    Args:
+        model: The decoder.
+        rows: Ids and slots of each prompt.
+        room: Tokens that each row will still take.
+
+    Returns:
+        A cache that holds them, and the last hidden state of each (B, D).
+    """
+    config, device = model.config, model.table.weight.device
+    lengths = torch.tensor([len(ids) for ids, _ in rows])
+    longest = int(lengths.max())
+    cache = Cache(
+        config.layers,
+        len(rows),
+        min(longest + room, config.context),
+        config.kv_heads,
+        config.head_dim,
+        device=device,
+    )
+    ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+    slots = torch.zeros_like(ids)
+    for row, (tokens, places) in enumerate(rows):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        slots[row, : len(tokens)] = torch.tensor(places)
+    hidden = model(ids.to(device), slots=slots.to(device), cache=cache)
+    cache.trim(lengths.to(device))
+    return cache, hidden[torch.arange(len(rows)), lengths - 1]
+
+
+def read_prompt(grammar: Grammar, ids: List[int]) -> tuple[State, list[int]]:
+    """The state after a prompt, and the slot of each of its tokens."""
+    state, slots = grammar.start(), []
+    for token in ids:
+        slots.append(state.slot if state.modality == VIDEO else 0)
+        state.push(token)
+    return state, slots
+
+
+def _open(
+    state: State, length: int, seed: int, context: int, num_items: int | None, max_new: int | None
+) -> _Stream:
+    limit = context - length
+    if max_new is not None:
+        limit = min(limit, max_new)
+    needed = max(state.cost(), 1) + (num_items is None)
+    if limit < needed:
+        over = length + needed - context if max_new is None or limit < max_new else needed - limit
+        raise ValueError(
+            f"the prompt takes {length} tokens and its completion at least {needed}, {over} more "
+            f"than fit (context {context}): shorten the text, give a shorter clip, or read and "
+            "generate at fewer tokens a frame"
+        )
+    goal = None if num_items is None else len(state.items) + num_items
+    generator = torch.Generator().manual_seed(seed)
+    luck = torch.rand(context, generator=generator, dtype=torch.float64)
+    return _Stream(state, limit, goal, luck)
+
+
+def _draw_step(
+    model: Decoder,
+    grammar: Grammar,
+    active: list[_Stream],
+    hidden: Tensor,
+    sampling: Sampling,
+    guided: bool,
+) -> tuple[list[int], list[int]]:
+    """Draw and take the next token of every stream; give back tokens and their slots."""
+    ranges = [stream.allowed() for stream in active]
+    is_video = [stream.state.modality == VIDEO for stream in active]
+    slots = [s.state.slot if v else 0 for s, v in zip(active, is_video, strict=True)]
+    if all(len(r) == 1 and r[0][1] - r[0][0] == 1 for r in ranges):
+        tokens = [r[0][0] for r in ranges]  # the grammar leaves no choice
+    else:
+        low = min(r[0][0] for r in ranges)
+        high = max(span[1] for r in ranges for span in r)
+        count = len(active)
+        logits = model.logits(hidden, low, high).float()  # (B, V)
+        if guided:
+            logits, null = logits[:count], logits[count:]
+            if any(is_video):
+                factor = [sampling.guidance if v else 1.0 for v in is_video]
+                scale = torch.tensor(factor, device=logits.device)[:, None]
+                logits = null + scale * (logits - null)
+        if any(r != ((low, high),) for r in ranges):
+            mask = torch.stack([grammar.mask(r)[low:high] for r in ranges])
+            logits = logits.masked_fill(~mask.to(logits.device), -torch.inf)
+        luck = torch.stack([stream.luck[stream.drawn] for stream in active])
+        draws = [sampling.video if v else sampling.text for v in is_video]
+        tokens = (draw(logits, draws, luck.to(logits.device)) + low).tolist()
+    for stream, token in zip(active, tokens, strict=True):
+        stream.state.take(token)
+        stream.drawn += 1
+    return tokens, slots
+
+
+def draw(logits: Tensor, draws: List[Draw], luck: Tensor) -> Tensor:
+    """One column for each row.
+
+    Args:
+        logits: float (A, V); -inf where not allowed.
+        draws: How to draw each row.
+        luck: float64 (A,) in [0, 1): the row's fate, so that equal rows with equal luck agree.
+
+    Returns:
+        int64 (A,).
+    """
+    greedy = logits.argmax(-1)
+    if all(d.temperature == 0 for d in draws):
+        return greedy
+    device = logits.device
+    temperature = torch.tensor([d.temperature or 1.0 for d in draws], device=device)
+    scores, order = (logits / temperature[:, None]).sort(dim=-1, descending=True, stable=True)
+    p = scores.double().softmax(-1)  # (A, V), largest first
+    if any(d.top_k for d in draws):
+        kept = torch.tensor([d.top_k or p.shape[1] for d in draws], device=device)
+        p = p.masked_fill(torch.arange(p.shape[1], device=device) >= kept[:, None], 0.0)
+    if any(d.top_p < 1 for d in draws):
+        share = torch.tensor([d.top_p for d in draws], device=device, dtype=p.dtype)
+        p = p / p.sum(-1, keepdim=True)
+        before = p.cumsum(-1) - p
+        p = p.masked_fill((before >= share[:, None]) & (share < 1)[:, None], 0.0)
+    mass = p.cumsum(-1)
+    place = (mass <= luck[:, None] * mass[:, -1:]).sum(-1)  # first column beyond the luck
+    last = (p > 0).sum(-1) - 1
+    drawn = order.gather(1, torch.minimum(place, last)[:, None])
+    cold = torch.tensor([d.temperature == 0 for d in draws], device=device)
+    return torch.where(cold, greedy, drawn[:, 0])

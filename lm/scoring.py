@@ -1,0 +1,69 @@
+"""Scoring: how likely a model finds each of several texts after a prompt.
+
+The prompt is read once and its cache shared by the candidates. Knows ids, not tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as List
+
+import torch
+from torch import Tensor
+
+from lm.grammar import Grammar
+from lm.model import Decoder
+from lm.sampling import prefill, read_prompt
+
+
+@torch.inference_mode()
+def score_texts(
+    model: Decoder,
+    grammar: Grammar,
+    prompts: List[list[int]],
+    candidates: List[str],
+) -> tuple[Tensor, Tensor]:
+    """Log-likelihood of candidate texts, each with its `<stop>`.
+
+    Args:
+        model: The decoder.
+        grammar: Of its vocabulary.
+        prompts: Ids of open streams that end in a role mark, such as `<label>`.
+        candidates: What might follow.
+
+    Returns:
+        Natural-log likelihoods (prompts, candidates), and the candidates' lengths (candidates,)
+        in tokens. Probabilities are among text tokens only.
+
+    Raises:
+        ValueError: a prompt and candidate do not fit the context.
+    """
+    vocabulary = grammar.vocabulary
+    stop = vocabulary.special("<stop>")
+    spelled = [[*vocabulary.encode_text(text), stop] for text in candidates]
+    longest = max(len(ids) for ids in spelled)
+    needed = max(len(ids) for ids in prompts) + longest
+    if needed > model.config.context:
+        raise ValueError(
+            f"prompt and longest choice take {needed} tokens, {needed - model.config.context} "
+            f"more than the context of {model.config.context}: give a shorter clip or text"
+        )
+    rows = [(ids, read_prompt(grammar, ids)[1]) for ids in prompts]
+    cache, hidden = prefill(model, rows, room=longest)
+    count = len(candidates)
+    copies = torch.arange(len(prompts)).repeat_interleave(count)
+    cache = cache.select(copies)
+    targets = torch.full((count, longest), stop)
+    for i, ids in enumerate(spelled):
+        targets[i, : len(ids)] = torch.tensor(ids)
+    targets = targets.repeat(len(prompts), 1).to(hidden.device)  # (B, L)
+    lengths = torch.tensor([len(ids) for ids in spelled], device=hidden.device)
+    states = hidden[copies][:, None]  # (B, 1, D)
+    if longest > 1:
+        states = torch.cat([states, model(targets[:, :-1], cache=cache)], dim=1)
+    text = torch.arange(vocabulary.text_start, vocabulary.video_start)
+    ids = torch.cat([torch.tensor([stop]), text]).to(hidden.device)
+    logits = model.logits(states, 0, vocabulary.video_start)[..., ids]
+    columns = torch.where(targets == stop, 0, targets - vocabulary.text_start + 1)
+    scores = logits.log_softmax(-1).gather(-1, columns[..., None])[..., 0]
+    inside = torch.arange(longest, device=hidden.device) < lengths.repeat(len(prompts))[:, None]
+    return (scores * inside).sum(-1).view(len(prompts), count), lengths

@@ -1,0 +1,220 @@
+"""`Sequence`: a document spelled as ids, with what training and attention need per token.
+
+    stream   = <begin> item* <end>
+    item     = (<caption> | <question> | <answer> | <label>) pieces* <stop>
+             | <nothing>
+             | <video> header (<block> code+)+ </video>
+    header   = (<preset n> | size frames [times] tokens) [start]
+    size     = <size> height <,> width          frames = <frames> n
+    times    = <fps> frames [<,> seconds] | <times> ms (<,> ms)*
+    tokens   = <tokens> n (<,> n)*              start  = <start> ms
+    (numbers are digit tokens, no leading zero)
+
+`GRAMMAR_VERSION` in vocabulary.py names this grammar; grammar.py is the machine that reads it
+and says what may come next. This module writes. It knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence as List
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm.document import Document, Item, Nothing, Text
+from lm.formats import VideoFormat
+from lm.vocabulary import Vocabulary
+from tokenizer.tokens import VideoTokens
+
+STRUCTURE, TEXT, VIDEO = 0, 1, 2  # modality of a token; `<stop>` counts as text
+LIMITS = {
+    "height": 99_999,
+    "width": 99_999,
+    "frames": 999_999,
+    "fps": 999_999,
+    "den": 9_999,
+    "interval": 9_999_999,
+    "tokens": 99_999,
+    "start": 99_999_999_999,
+}  # largest number each header field may hold
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Token ids and their companions, all of one length L."""
+
+    ids: Tensor  # (L,) int64
+    weights: Tensor  # (L,) float32: of the loss on predicting this token; 0 = read only
+    segments: Tensor  # (L,) int64: document within a packed row; tokens see their own only
+    positions: Tensor  # (L,) int64, from 0 in each document
+    modality: Tensor  # (L,) uint8: STRUCTURE, TEXT or VIDEO
+    slots: Tensor  # (L,) int64: a code's index within its block; 0 elsewhere
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Span:
+    """One item's ids, ready to be joined with others."""
+
+    ids: np.ndarray  # (n,) int64
+    modality: np.ndarray  # (n,) uint8
+    slots: np.ndarray  # (n,) int64
+
+
+def write(
+    document: Document, vocabulary: Vocabulary, weights: List[float] | None = None
+) -> Sequence:
+    """Spell a document.
+
+    Args:
+        document: What to write.
+        vocabulary: Its id space.
+        weights: Loss weight of each item (default 1 each).
+
+    Raises:
+        ValueError: a video of another codec, or numbers beyond what a header holds.
+    """
+    return join(
+        [write_item(item, vocabulary) for item in document.items], vocabulary, weights, end=True
+    )
+
+
+def write_item(item: Item, vocabulary: Vocabulary) -> Span:
+    """Spell one item."""
+    if isinstance(item, Text):
+        return text_span(item.role, vocabulary.encode_text(item.text), vocabulary)
+    if isinstance(item, Nothing):
+        return _structure([vocabulary.special("<nothing>")])
+    return video_span(item.tokens, vocabulary)
+
+
+def text_span(role: str, pieces: List[int], vocabulary: Vocabulary) -> Span:
+    """A text whose pieces are already vocabulary ids."""
+    ids = np.array([vocabulary.special(f"<{role}>"), *pieces, vocabulary.special("<stop>")])
+    modality = np.full(len(ids), TEXT, np.uint8)
+    modality[0] = STRUCTURE
+    return Span(ids, modality, np.zeros(len(ids), np.int64))
+
+
+def video_span(tokens: VideoTokens, vocabulary: Vocabulary) -> Span:
+    """A video with its header."""
+    check_codec(tokens, vocabulary)
+    fmt, start = VideoFormat.of(tokens)
+    head = [vocabulary.special("<video>"), *write_header(fmt, start, vocabulary)]
+    block, close = vocabulary.special("<block>"), vocabulary.special("</video>")
+    ids, slots = [np.array(head)], [np.zeros(len(head), np.int64)]
+    modality = [np.full(len(head), STRUCTURE, np.uint8)]
+    for codes in tokens.codes:
+        ids.append(np.concatenate([[block], codes.numpy() + vocabulary.video_start]))
+        slots.append(np.concatenate([[0], np.arange(len(codes))]))
+        modality.append(np.full(len(codes) + 1, VIDEO, np.uint8))
+        modality[-1][0] = STRUCTURE
+    ids.append(np.array([close]))
+    return Span(
+        np.concatenate(ids),
+        np.concatenate([*modality, np.zeros(1, np.uint8)]),
+        np.concatenate([*slots, np.zeros(1, np.int64)]),
+    )
+
+
+def check_codec(tokens: VideoTokens, vocabulary: Vocabulary) -> None:
+    """Raise ValueError unless the codes belong to the vocabulary's codec."""
+    ours = (vocabulary.codec_id, vocabulary.codebook_size, vocabulary.block_frames)
+    theirs = (tokens.codec_id, tokens.codebook_size, tokens.block_frames)
+    if theirs != ours:
+        raise ValueError(
+            f"tokens of codec {theirs[0]!r} ({theirs[1]} codes, {theirs[2]} frames a block), the "
+            f"model reads {ours[0]!r} ({ours[1]}, {ours[2]}): encode with the model's codec"
+        )
+
+
+def write_header(fmt: VideoFormat, start_ms: int, vocabulary: Vocabulary) -> list[int]:
+    """Ids of a video header: a preset token where the format has one, digits otherwise."""
+    preset = vocabulary.preset(fmt)
+    ids = [preset] if preset is not None else list(_write_format(fmt, vocabulary))
+    if start_ms:
+        ids += _number("<start>", "start", start_ms, vocabulary)
+    return ids
+
+
+def _write_format(fmt: VideoFormat, vocabulary: Vocabulary) -> Iterable[int]:
+    yield from _number("<size>", "height", fmt.height, vocabulary)
+    yield from _number("<,>", "width", fmt.width, vocabulary)
+    yield from _number("<frames>", "frames", fmt.num_frames, vocabulary)
+    if fmt.fps is not None:
+        yield from _number("<fps>", "fps", fmt.fps.numerator, vocabulary)
+        if fmt.fps.denominator != 1:
+            yield from _number("<,>", "den", fmt.fps.denominator, vocabulary)
+    for i, interval in enumerate(fmt.intervals):
+        yield from _number("<,>" if i else "<times>", "interval", interval, vocabulary)
+    blocks = fmt.tokens_per_block
+    for i, count in enumerate(blocks[:1] if len(set(blocks)) == 1 else blocks):
+        yield from _number("<,>" if i else "<tokens>", "tokens", count, vocabulary)
+
+
+def _number(mark: str, field: str, value: int, vocabulary: Vocabulary) -> list[int]:
+    if not 1 <= value <= LIMITS[field]:
+        raise ValueError(f"video {field} {value}: a header holds 1 to {LIMITS[field]}")
+    return [vocabulary.special(mark), *(vocabulary.special(f"<{d}>") for d in str(value))]
+
+
+def _structure(ids: List[int]) -> Span:
+    n = len(ids)
+    return Span(np.array(ids), np.zeros(n, np.uint8), np.zeros(n, np.int64))
+
+
+def join(
+    spans: List[Span], vocabulary: Vocabulary, weights: List[float] | None = None, *, end: bool
+) -> Sequence:
+    """One document from its spelled items; with `end` false it stays open, as a prompt."""
+    weights = [1.0] * len(spans) if weights is None else weights
+    begin = _structure([vocabulary.special("<begin>")])
+    close = [_structure([vocabulary.special("<end>")])] if end else []
+    parts = [begin, *spans, *close]
+    ids = np.concatenate([part.ids for part in parts])
+    values = np.repeat(
+        np.array([0.0, *weights, *([1.0] if end else [])], np.float32),
+        [len(part.ids) for part in parts],
+    )
+    return Sequence(
+        ids=torch.from_numpy(ids),
+        weights=torch.from_numpy(values),
+        segments=torch.zeros(len(ids), dtype=torch.int64),
+        positions=torch.arange(len(ids)),
+        modality=torch.from_numpy(np.concatenate([part.modality for part in parts])),
+        slots=torch.from_numpy(np.concatenate([part.slots for part in parts])),
+    )
+
+
+def describe(sequence: Sequence, vocabulary: Vocabulary, codes_shown: int = 8) -> str:
+    """The stream as people read it, an item or block to a line, long runs of codes cut short."""
+    lines: list[str] = [""]
+    run: list[str] = []
+
+    def flush() -> None:
+        if run:
+            more = f" ... ({len(run)} codes)" if len(run) > codes_shown else ""
+            lines[-1] += " " + " ".join(run[:codes_shown]) + more
+            run.clear()
+
+    opens = ("<begin>", "<end>", "<video>", "</video>", "<nothing>", "<block>")
+    opens = (*opens, "<caption>", "<question>", "<answer>", "<label>")
+    for i in sequence.ids.tolist():
+        name = vocabulary.name(i)
+        if i >= vocabulary.video_start:
+            run.append(name)
+            continue
+        flush()
+        if i < vocabulary.text_start and name in opens:
+            lines.append(("  " if name == "<block>" else "") + name)
+        elif i < vocabulary.text_start:
+            lines[-1] += " " + name
+        else:
+            lines[-1] += f" {name!r}"
+    flush()
+    return "\n".join(line for line in lines if line)

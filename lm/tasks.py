@@ -1,0 +1,327 @@
+"""`Model`: a codec and a decoder with their vocabulary, and what they can be asked to do.
+
+Caption, answer, recognise, generate: each one clip or many at a time. Knows nothing of training,
+commands or pages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from data.clip import Clip
+from lm.document import Text
+from lm.filming import ROWS, film, plan_shot
+from lm.framing import Framing
+from lm.grammar import Grammar
+from lm.model import Decoder
+from lm.prompting import about_video
+from lm.sampling import Draw, Prompt, Sampling, continue_streams
+from lm.saving import load_parts, save_parts
+from lm.scoring import score_texts
+from lm.vocabulary import Vocabulary
+from tokenizer.codec import Codec
+from tokenizer.tokens import VideoTokens
+
+Seen = Clip | VideoTokens | str | Path  # what can be shown to a model
+MAX_TEXT = 256  # tokens of one caption or answer
+GREEDY = Draw(temperature=0.0)
+Progress = Callable[[int], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """A label with how well it fits a clip."""
+
+    label: str
+    probability: float  # among the labels given, 0 to 1
+    log_likelihood: float  # natural log, of the label's tokens and its end
+
+
+class Model:
+    """A language model over text and video, with the codec whose tokens it speaks.
+
+    Clips of another size, frame rate or length than the model was trained on are brought to its
+    format with a warning. Wherever a video is wanted, a `Clip`, `VideoTokens` of this model's
+    codec, or the path of a file or folder of frames will do.
+    """
+
+    def __init__(self, decoder: Decoder, vocabulary: Vocabulary, codec: Codec) -> None:
+        if codec.codec_id != vocabulary.codec_id:
+            raise ValueError(
+                f"codec {codec.codec_id} with a language model trained on tokens of "
+                f"{vocabulary.codec_id}: load the codec it was trained with"
+            )
+        self.decoder = decoder.eval()
+        self.vocabulary = vocabulary
+        self.codec = codec.eval()
+        self.grammar = Grammar(vocabulary)
+        self.framing = Framing.of(vocabulary.presets)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Model:
+        """Read a model directory.
+
+        Raises:
+            FileNotFoundError: there is no such directory.
+            ValueError: it is of another kind, or damaged.
+        """
+        return cls(*load_parts(Path(path)))
+
+    def save(self, path: str | Path) -> None:
+        """Write a model directory: model.json, model.safetensors, vocabulary and codec."""
+        save_parts(Path(path), self.decoder, self.vocabulary, self.codec)
+
+    # Reading video
+
+    def encode(self, video: Seen, tokens_per_frame: float | None = None) -> VideoTokens:
+        """A video as the tokens this model reads.
+
+        Args:
+            video: What to read.
+            tokens_per_frame: At most so many; None: the rate the model was trained at.
+        """
+        return self.encode_batch([video], tokens_per_frame)[0]
+
+    def encode_batch(
+        self, videos: Sequence[Seen], tokens_per_frame: float | None = None
+    ) -> list[VideoTokens]:
+        """`encode` of many, those of one shape together."""
+        most = self._most_tokens(tokens_per_frame)
+        done: dict[int, VideoTokens] = {}
+        shapes: dict[torch.Size, list[tuple[int, Clip]]] = {}
+        for i, video in enumerate(videos):
+            if isinstance(video, VideoTokens):
+                done[i] = video.keep(most)
+                continue
+            clip = self.framing.fit(_clip(video))
+            shapes.setdefault(clip.frames.shape, []).append((i, clip))
+        for members in shapes.values():
+            for part in _chunks(members, ROWS):
+                frames = torch.stack([clip.frames for _, clip in part])
+                times = torch.stack([clip.timestamps for _, clip in part])
+                encoded = self.codec.encode_batch(frames, times)
+                for (i, _), tokens in zip(part, encoded, strict=True):
+                    done[i] = tokens.keep(most)
+        return [done[i] for i in range(len(videos))]
+
+    def _most_tokens(self, tokens_per_frame: float | None) -> int:
+        """Tokens to keep of a block."""
+        frames, most = self.codec.block_frames, self.framing.max_block_tokens
+        if tokens_per_frame is None:
+            return most
+        asked = math.floor(tokens_per_frame * frames)
+        if asked < 1:
+            raise ValueError(
+                f"tokens_per_frame={tokens_per_frame:g}: a block of {frames} frames has at least "
+                f"one token, so give {1 / frames:g} or more"
+            )
+        return min(most, asked)
+
+    # Video to text
+
+    def caption(self, video: Seen) -> str:
+        """What happens in a video."""
+        return self.caption_batch([video])[0]
+
+    def captions(
+        self, video: Seen, n: int, *, temperature: float = 0.8, seed: int = 0
+    ) -> list[str]:
+        """`n` captions of one video, drawn independently."""
+        draw = Draw(temperature)
+        return self.caption_batch([self.encode(video)] * n, draw=draw, seed=seed)
+
+    def caption_batch(
+        self,
+        videos: Sequence[Seen],
+        *,
+        draw: Draw = GREEDY,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """A caption for each video.
+
+        Args:
+            videos: What to caption.
+            draw: How to draw words; by default the likeliest.
+            seed: Of the first video; the others count on from it.
+            progress: Called with the number of videos done, chunk by chunk.
+        """
+        tokens = self.encode_batch(videos)
+        prompts = [about_video(self.vocabulary, video, "caption") for video in tokens]
+        return self._say(prompts, draw, seed, progress)
+
+    def ask(self, video: Seen, question: str, choices: Sequence[str] = ()) -> str:
+        """The answer to a question about a video; the likeliest of `choices` if given."""
+        if choices:
+            return self.choose(video, question, choices)[0].label
+        return self.ask_batch([video], [question])[0]
+
+    def ask_batch(
+        self, videos: Sequence[Seen], questions: Sequence[str], *, progress: Progress | None = None
+    ) -> list[str]:
+        """An answer to each question about the video at the same place."""
+        prompts = [
+            about_video(self.vocabulary, tokens, "answer", question)
+            for tokens, question in zip(self.encode_batch(videos), questions, strict=True)
+        ]
+        return self._say(prompts, GREEDY, 0, progress)
+
+    def choose(
+        self, video: Seen, question: str, choices: Sequence[str], *, normalise: bool = False
+    ) -> list[LabelScore]:
+        """Choices ranked as answers to a question by their likelihood; see `recognize`."""
+        prompt = about_video(self.vocabulary, self.encode(video), "answer", question)
+        return self._rank([prompt], choices, normalise, None)[0]
+
+    def recognize(
+        self, video: Seen, labels: Sequence[str], *, normalise: bool = False
+    ) -> list[LabelScore]:
+        """Labels ranked by how likely each is to be the video's action.
+
+        Args:
+            video: What to recognise.
+            labels: What it might show.
+            normalise: Compare mean likelihoods a token, so that long labels do not lose.
+        """
+        return self.recognize_batch([video], labels, normalise=normalise)[0]
+
+    def recognize_batch(
+        self,
+        videos: Sequence[Seen],
+        labels: Sequence[str],
+        *,
+        normalise: bool = False,
+        progress: Progress | None = None,
+    ) -> list[list[LabelScore]]:
+        """`recognize` of many videos with the same labels."""
+        tokens = self.encode_batch(videos)
+        prompts = [about_video(self.vocabulary, video, "label") for video in tokens]
+        return self._rank(prompts, labels, normalise, progress)
+
+    # Text to video
+
+    def generate(
+        self,
+        prompt: str | None,
+        seconds: float | None = None,
+        seed: int = 0,
+        guidance: float = 2.0,
+        temperature: float = 0.9,
+        top_k: int = 0,
+        top_p: float = 0.95,
+        tokens_per_frame: float | None = None,
+    ) -> Clip:
+        """A video that shows what the prompt says.
+
+        Args:
+            prompt: A caption; None: anything the model has seen.
+            seconds: Length; None: as trained. Longer than trained goes on from its own last
+                blocks, with a warning.
+            seed: The same seed gives the same video.
+            guidance: How much to heed the prompt; 1: no guidance, at half the cost.
+            temperature: 0: the likeliest codes; 1: as trained.
+            top_k: Likeliest codes to draw from; 0: all.
+            top_p: Probability mass of the likeliest codes to draw from.
+            tokens_per_frame: At most so many; None: the rate the model was trained at.
+
+        Raises:
+            ValueError: an empty prompt, or one that does not fit the context.
+        """
+        sampling = Sampling(video=Draw(temperature, top_k, top_p), guidance=guidance)
+        return self.generate_batch(
+            [prompt], seconds, [seed], sampling, tokens_per_frame=tokens_per_frame
+        )[0]
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str | None],
+        seconds: float | None = None,
+        seeds: Sequence[int] | None = None,
+        sampling: Sampling | None = None,
+        *,
+        tokens_per_frame: float | None = None,
+        progress: Progress | None = None,
+    ) -> list[Clip]:
+        """A video for each prompt, each with its own seed (default 0, 1, ...); see `generate`."""
+        shot = plan_shot(self.vocabulary, self.framing, seconds, tokens_per_frame)
+        made = film(
+            self.decoder,
+            self.grammar,
+            prompts,
+            list(range(len(prompts))) if seeds is None else seeds,
+            shot,
+            sampling or Sampling(guidance=2.0),
+            progress,
+        )
+        frames = torch.arange(shot.num_frames)
+        return [
+            replace(
+                clip.at(frames[: len(clip)]),
+                captions=() if prompt is None else (prompt,),
+                source="generated",
+            )
+            for clip, prompt in zip(self.codec.decode_batch(made), prompts, strict=True)
+        ]
+
+    # Running prompts
+
+    def _say(
+        self, prompts: list[list[int]], draw: Draw, seed: int, progress: Progress | None
+    ) -> list[str]:
+        texts: list[str] = []
+        for part in _chunks(prompts, ROWS):
+            states = continue_streams(
+                self.decoder,
+                self.grammar,
+                [Prompt(ids) for ids in part],
+                sampling=Sampling(text=draw),
+                seeds=[seed + len(texts) + i for i in range(len(part))],
+                num_items=1,
+                max_new=MAX_TEXT,
+            )
+            for state in states:
+                item = state.items[-1]
+                assert isinstance(item, Text)
+                texts.append(item.text)
+            if progress is not None:
+                progress(len(part))
+        return texts
+
+    def _rank(
+        self,
+        prompts: list[list[int]],
+        labels: Sequence[str],
+        normalise: bool,
+        progress: Progress | None,
+    ) -> list[list[LabelScore]]:
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(f"labels {list(labels)}: give different labels, at least one")
+        ranked: list[list[LabelScore]] = []
+        for part in _chunks(prompts, max(1, 4 * ROWS // len(labels))):
+            scores, lengths = score_texts(self.decoder, self.grammar, part, labels)
+            chances = (scores / lengths if normalise else scores).softmax(-1)
+            for row, shares in zip(scores.tolist(), chances.tolist(), strict=True):
+                found = [LabelScore(*fact) for fact in zip(labels, shares, row, strict=True)]
+                ranked.append(sorted(found, key=lambda score: -score.probability))
+            if progress is not None:
+                progress(len(part))
+        return ranked
+
+
+def _clip(video: Clip | str | Path) -> Clip:
+    if isinstance(video, Clip):
+        return video
+    from data.reading import read_clip
+
+    return read_clip(video)
+
+
+def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]

@@ -1,0 +1,174 @@
+"""The one id space of the stream: specials, then text pieces, then video codes.
+
+Knows ids and what they stand for, the codec they belong to and the video formats that have a
+token of their own. Does not know what may follow what (grammar.py) nor how codes become pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.atomic import write_atomically
+from lm.formats import VideoFormat
+from lm.pieces import Pieces
+
+GRAMMAR_VERSION = 1
+ROLES = ("caption", "question", "answer", "label")
+SPECIALS = (
+    "<pad>",
+    "<begin>",
+    "<end>",
+    *(f"<{role}>" for role in ROLES),
+    "<stop>",
+    "<nothing>",
+    "<video>",
+    "</video>",
+    "<block>",
+    "<size>",
+    "<frames>",
+    "<fps>",
+    "<times>",
+    "<tokens>",
+    "<start>",
+    "<,>",
+    *(f"<{digit}>" for digit in range(10)),
+)
+
+
+class Vocabulary:
+    """Ids of everything that can stand in a stream.
+
+    Special tokens have no spelling in the piece model, so the text `<video>` in a prompt is
+    plain text and never control.
+    """
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        *,
+        codec_id: str,
+        codebook_size: int,
+        block_frames: int,
+        presets: Sequence[VideoFormat] = (),
+    ) -> None:
+        self.pieces = pieces
+        self.codec_id = codec_id
+        self.codebook_size = codebook_size
+        self.block_frames = block_frames  # frames per temporal block of the codec
+        self.presets = tuple(presets)
+        self._ids = {name: i for i, name in enumerate(SPECIALS)}
+        self._presets = {fmt: len(SPECIALS) + i for i, fmt in enumerate(self.presets)}
+        self.preset_start = len(SPECIALS)
+        self.text_start = self.preset_start + len(self.presets)
+        self.video_start = self.text_start + len(pieces)
+
+    @classmethod
+    def make(
+        cls,
+        texts: Iterable[str],
+        formats: Iterable[VideoFormat],
+        *,
+        codec_id: str,
+        codebook_size: int,
+        block_frames: int,
+        num_pieces: int = 512,
+        max_presets: int = 64,
+        rates: Sequence[int] = (),
+    ) -> Vocabulary:
+        """A vocabulary for a corpus.
+
+        Args:
+            texts: Every text of the corpus, for training the pieces.
+            formats: The format of every clip; the commonest become one-token headers.
+            codec_id: Whose codes these are.
+            codebook_size: Number of video codes.
+            block_frames: Frames per block of that codec.
+            num_pieces: Most text pieces beyond bytes and characters.
+            max_presets: Most one-token headers.
+            rates: Lower rates in tokens a block at which clips will also be shown; each common
+                format gets a preset at each of them.
+        """
+        common = [fmt for fmt, _ in Counter(formats).most_common(max_presets)]
+        presets = list(
+            dict.fromkeys(f for fmt in common for f in (fmt, *map(fmt.with_rate, rates)))
+        )
+        return cls(
+            Pieces.train(texts, num_pieces),
+            codec_id=codec_id,
+            codebook_size=codebook_size,
+            block_frames=block_frames,
+            presets=presets[:max_presets],
+        )
+
+    def __len__(self) -> int:
+        return self.video_start + self.codebook_size
+
+    def special(self, name: str) -> int:
+        """The id of a special token such as `<video>`."""
+        return self._ids[name]
+
+    def preset(self, fmt: VideoFormat) -> int | None:
+        """The id of the one-token header of a format; None if it has none."""
+        return self._presets.get(fmt)
+
+    def encode_text(self, text: str) -> list[int]:
+        return [self.text_start + i for i in self.pieces.encode(text)]
+
+    def decode_text(self, ids: Iterable[int]) -> str:
+        return self.pieces.decode([i - self.text_start for i in ids])
+
+    def name(self, i: int) -> str:
+        """How id `i` prints."""
+        if i < self.preset_start:
+            return SPECIALS[i]
+        if i < self.text_start:
+            return f"<preset {i - self.preset_start}: {self.presets[i - self.preset_start]}>"
+        if i < self.video_start:
+            return self.pieces.piece(i - self.text_start)
+        return str(i - self.video_start)
+
+    def save(self, folder: Path) -> None:
+        """Write `pieces.model` and `vocabulary.json` into a folder."""
+        fields: dict[str, Any] = {
+            "grammar": GRAMMAR_VERSION,
+            "specials": list(SPECIALS),
+            "num_pieces": len(self.pieces),
+            "codec_id": self.codec_id,
+            "codebook_size": self.codebook_size,
+            "block_frames": self.block_frames,
+            "presets": [fmt.to_json() for fmt in self.presets],
+        }
+        for name, content in (
+            ("pieces.model", self.pieces.proto),
+            ("vocabulary.json", json.dumps(fields, indent=1).encode()),
+        ):
+            write_atomically(folder / name, content)
+
+    @classmethod
+    def load(cls, folder: Path) -> Vocabulary:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: the folder holds no vocabulary.
+            ValueError: it was written with another stream grammar.
+        """
+        path = Path(folder) / "vocabulary.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: give a folder that `kinolex lm fit` wrote")
+        fields = json.loads(path.read_text())
+        if fields["grammar"] != GRAMMAR_VERSION or fields["specials"] != list(SPECIALS):
+            raise ValueError(
+                f"{path} has stream grammar {fields['grammar']}, this Kinolex reads "
+                f"{GRAMMAR_VERSION}: train again or use the version that wrote it"
+            )
+        return cls(
+            Pieces((Path(folder) / "pieces.model").read_bytes()),
+            codec_id=fields["codec_id"],
+            codebook_size=fields["codebook_size"],
+            block_frames=fields["block_frames"],
+            presets=[VideoFormat.from_json(fmt) for fmt in fields["presets"]],
+        )

@@ -1,0 +1,96 @@
+"""Tiny made-up records, vocabulary, decoder and codec that tests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data.clip import Question
+from lm.corpus import Corpus, make_vocabulary
+from lm.model import Decoder, DecoderConfig
+from lm.vocabulary import Vocabulary
+from tokenizer.backbone import ConvBackbone
+from tokenizer.codec import Codec
+from tokenizer.quantizer import FSQ
+from tokenizer.encoding import TokenRecord, write_record
+from tokenizer.tokens import VideoTokens
+
+CODES, BLOCKS, PER_BLOCK, BLOCK_FRAMES = 11, 2, 3, 2
+Record = tuple[np.ndarray, dict[str, Any]]
+
+
+def make_record(colour: str, motion: str, seed: int) -> Record:
+    rng = np.random.default_rng(seed)
+    tokens = VideoTokens(
+        codes=tuple(torch.from_numpy(rng.integers(0, CODES, PER_BLOCK)) for _ in range(BLOCKS)),
+        timestamps=torch.arange(BLOCKS * BLOCK_FRAMES) / 4.0,
+        height=16,
+        width=24,
+        block_frames=BLOCK_FRAMES,
+        codebook_size=CODES,
+        codec_id="made-up",
+    )
+    questions = (
+        Question("what colour is it?", colour, "colour", ("red", "blue", "green")),
+        Question("how does it move?", motion, "motion"),
+    )
+    captions = (f"a {colour} ball {motion}", f"{motion}: a ball in {colour}")
+    return write_record(TokenRecord(tokens, captions, questions, {"action": motion}))
+
+
+@pytest.fixture(scope="session")
+def records() -> list[Record]:
+    pairs = [(c, m) for c in ("red", "blue", "green") for m in ("falls", "rises")]
+    return [make_record(colour, motion, i) for i, (colour, motion) in enumerate(pairs)]
+
+
+@pytest.fixture(scope="session")
+def vocabulary(records: list[Record]) -> Vocabulary:
+    return make_vocabulary(records, num_pieces=64, rates=(1,))
+
+
+@pytest.fixture(scope="session")
+def corpus(records: list[Record], vocabulary: Vocabulary) -> Corpus:
+    return Corpus(records, vocabulary)
+
+
+def tiny_config(vocabulary: Vocabulary, **sizes: Any) -> DecoderConfig:
+    fields = {
+        "num_ids": len(vocabulary),
+        "video_start": vocabulary.video_start,
+        "code_dim": 3,
+        "width": 16,
+        "layers": 2,
+        "heads": 4,
+        "kv_heads": 2,
+        "head_dim": 4,
+        "hidden": 24,
+        "context": 128,
+        "num_slots": 4,
+    }
+    return DecoderConfig(**{**fields, **sizes})
+
+
+@pytest.fixture
+def decoder(vocabulary: Vocabulary) -> Decoder:
+    """Random weights, large enough that its samples are far from uniform."""
+    torch.manual_seed(0)
+    made = Decoder(tiny_config(vocabulary), torch.randn(CODES, 3))
+    for parameter in made.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return made.eval()
+
+
+@pytest.fixture
+def codec() -> Codec:
+    """A tiny codec of random weights: 2 latents in time per block of 4 frames, 8 pixels a side."""
+    torch.manual_seed(0)
+    backbone = ConvBackbone(channels=8, latent_channels=8, blocks=1, latent_blocks=1)
+    made = Codec(backbone, FSQ((8, 5, 5, 5)), block_frames=4)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made.eval()

@@ -1,0 +1,201 @@
+"""Laws of batches and the loss: what is drawn, and that packing and padding change nothing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lm.batches import Batch, Documents, Mixture, grouped, pack, pad
+from lm.corpus import Corpus, make_vocabulary
+from lm.document import Document, Nothing, Text, Video
+from lm.grammar import Grammar
+from lm.learning import Learner, Recipe, make_decoder
+from lm.loss import language_loss
+from lm.model import Decoder, Sizes
+from lm.prompting import about_video, condition, to_video
+from lm.sampling import Prompt, continue_streams
+from lm.sequence import Sequence
+from lm.vocabulary import Vocabulary
+from tests.conftest import CODES
+
+
+def draw_many(corpus: Corpus, mixture: Mixture | None = None, steps: int = 40) -> list[Sequence]:
+    documents = Documents(corpus, mixture, context=128, seed=3)
+    return [s for step in range(steps) for s in documents.draw(step, list(range(len(corpus))))]
+
+
+def read(sequence: Sequence, vocabulary: Vocabulary) -> Document:
+    return Grammar(vocabulary).read(sequence.ids.tolist())
+
+
+def test_every_document_is_a_valid_stream(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    for sequence in draw_many(corpus, Mixture(rates=(1, 2))):
+        document = read(sequence, vocabulary)
+        assert sum(isinstance(item, Video) for item in document.items) == 1
+
+
+def test_draws_depend_on_seed_and_step_alone(corpus: Corpus) -> None:
+    first, again = Documents(corpus, seed=1), Documents(corpus, seed=1)
+    again.draw(0, [3, 4])
+    for step in (7, 2):
+        for a, b in zip(first.draw(step, [0, 1, 2]), again.draw(step, [0, 1, 2]), strict=True):
+            assert torch.equal(a.ids, b.ids) and torch.equal(a.weights, b.weights)
+
+
+def test_every_evaluation_layout_occurs_in_training(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    """A prompt's items and roles, and the header's ids, must begin some training document."""
+    example = corpus.record(0)
+    tokens = example.tokens
+    fmt = vocabulary.presets[0]
+    prompts = {
+        "caption": about_video(vocabulary, tokens, "caption"),
+        "label": about_video(vocabulary, tokens, "label"),
+        "answer": about_video(vocabulary, tokens, "answer", example.questions[0].question),
+        "generate": to_video(vocabulary, condition(vocabulary, example.captions[0]), fmt),
+        "null": to_video(vocabulary, condition(vocabulary, None), fmt),
+    }
+    trained = [sequence.ids.tolist() for sequence in draw_many(corpus)]
+    for name, ids in prompts.items():
+        assert any(stream[: len(ids)] == ids for stream in trained), name
+
+
+def test_losses_fall_on_what_is_to_be_said(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    for sequence in draw_many(corpus, steps=10):
+        document = read(sequence, vocabulary)
+        learned = sequence.ids[sequence.weights > 0].tolist()
+        told = isinstance(document.items[0], Video)
+        codes = [i for i in learned if i >= vocabulary.video_start]
+        assert bool(codes) != told
+        if not told:
+            assert len(document.items) == 2
+            assert vocabulary.special("<stop>") not in learned
+        else:
+            texts = [i for i in document.items[1:] if isinstance(i, Text)]
+            said = [t for t in texts if t.role != "question"]
+            assert learned.count(vocabulary.special("<stop>")) == len(said)
+            assert vocabulary.special("<question>") not in learned
+
+
+def test_captions_are_dropped_at_the_rate_asked(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    drawn = draw_many(corpus, Mixture(generate=1.0, drop_caption=0.5))
+    without = [isinstance(read(s, vocabulary).items[0], Nothing) for s in drawn]
+    assert 0.35 < np.mean(without) < 0.65
+
+
+def test_rates_are_mixed_and_named_in_the_header(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    kept = set()
+    for sequence in draw_many(corpus, Mixture(rates=(1, 2))):
+        video = next(i for i in read(sequence, vocabulary).items if isinstance(i, Video))
+        kept.add(tuple(len(block) for block in video.tokens.codes))
+    assert kept == {(1, 1), (2, 2), (3, 3)}
+
+
+def test_a_video_longer_than_the_context_is_refused(corpus: Corpus) -> None:
+    with pytest.raises(ValueError, match="raise the model's context"):
+        Documents(corpus, context=8).draw(0, [0])
+
+
+def test_texts_that_do_not_fit_are_left_out(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    documents = Documents(corpus, Mixture(generate=0.0), context=22, seed=0)
+    for sequence in documents.draw(0, list(range(6))):
+        assert len(sequence) <= 22
+        read(sequence, vocabulary)
+
+
+def losses_and_gradients(decoder: Decoder, batches: list[Batch]) -> list[torch.Tensor]:
+    decoder.zero_grad()
+    loss = language_loss(decoder, batches, z_weight=1e-3)
+    loss.total.backward()
+    gradients = [p.grad.clone() for p in decoder.parameters() if p.grad is not None]
+    return [loss.total.detach(), loss.structure, loss.text, loss.video, *gradients]
+
+
+PACKINGS: dict[str, Callable[[list[Sequence], Vocabulary], list[Batch]]] = {
+    "packed": lambda s, v: [pack(s, v, 128)],
+    "tightly packed": lambda s, v: [pack(s, v, max(map(len, s)))],
+    "grouped": lambda s, v: grouped(s, v),
+    "one by one": lambda s, v: [pad([x], v) for x in s],
+}
+
+
+@pytest.mark.parametrize("name", PACKINGS)
+def test_packing_changes_neither_loss_nor_gradients(
+    decoder: Decoder, corpus: Corpus, vocabulary: Vocabulary, name: str
+) -> None:
+    sequences = draw_many(corpus, Mixture(prompt_text=0.5), steps=2)
+    want = losses_and_gradients(decoder, [pad(sequences, vocabulary)])
+    got = losses_and_gradients(decoder, PACKINGS[name](sequences, vocabulary))
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_packed_row_is_full_of_documents(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    sequences = draw_many(corpus, steps=4)
+    batch = pack(sequences, vocabulary, 128)
+    assert batch.segments is not None
+    assert len(batch.ids) < len(sequences)
+    assert int((batch.segments >= 0).sum()) == sum(map(len, sequences))
+    with pytest.raises(ValueError, match="raise the context"):
+        pack(sequences, vocabulary, 10)
+
+
+def test_what_has_no_weight_has_no_say(
+    decoder: Decoder, corpus: Corpus, vocabulary: Vocabulary
+) -> None:
+    """Neither padding nor prompts enter cross-entropy or z-loss as targets."""
+    batch = pad(draw_many(corpus, steps=1), vocabulary)
+    other = batch.ids.clone()
+    last = batch.weights.cumsum(1).argmax(1)  # ids after the last weighted one are only padding
+    for row, end in enumerate(last.tolist()):
+        other[row, end + 1 :] = vocabulary.special("<begin>")
+    for z in (0.0, 1e-2):
+        a = language_loss(decoder, [batch], z_weight=z)
+        b = language_loss(decoder, [replace(batch, ids=other)], z_weight=z)
+        assert torch.equal(a.total, b.total)
+
+
+def test_modalities_are_means_of_their_own(
+    decoder: Decoder, corpus: Corpus, vocabulary: Vocabulary
+) -> None:
+    batches = [pad(draw_many(corpus, steps=2), vocabulary)]
+    parts = language_loss(decoder, batches)
+    for k, part in enumerate((parts.structure, parts.text, parts.video)):
+        weights = [0.0, 0.0, 0.0]
+        weights[k] = 2.0
+        only = language_loss(decoder, batches, (weights[0], weights[1], weights[2]))
+        torch.testing.assert_close(only.total.detach(), 2 * part)
+        assert parts.tokens[k] > 0
+
+
+def test_vocabulary_of_shards(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    assert [f.tokens_per_block for f in vocabulary.presets] == [(3, 3), (1, 1)]
+    mixed = [corpus.records[0], (corpus.records[1][0], {**corpus.records[1][1], "codec_id": "b"})]
+    with pytest.raises(ValueError, match="one codec"):
+        make_vocabulary(mixed)
+    with pytest.raises(ValueError, match="no records"):
+        make_vocabulary([])
+
+
+def test_a_tiny_set_is_learned_by_heart(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    sizes = Sizes(width=32, layers=2, heads=4, kv_heads=2, head_dim=8, hidden=64, context=128)
+    model = make_decoder(vocabulary, torch.randn(CODES, 3), sizes)
+    learner = Learner(model, Recipe(lr=1e-2))
+    documents = Documents(corpus, Mixture(generate=0.2), context=128)
+    for step in range(70):
+        sequences = documents.draw(step, [0, 3, 4] * 3)
+        learner.step(grouped(sequences, vocabulary), step / 70)
+    grammar = Grammar(vocabulary)
+    for i in (0, 3, 4):
+        example = corpus.record(i)
+        tokens = example.tokens
+        prompts = [about_video(vocabulary, tokens, role) for role in ("caption", "label")]
+        prompts += [
+            about_video(vocabulary, tokens, "answer", q.question) for q in example.questions
+        ]
+        states = continue_streams(model, grammar, [Prompt(ids) for ids in prompts], num_items=1)
+        caption, label, *answers = (state.items[-1] for state in states)
+        assert isinstance(caption, Text) and caption.text in example.captions
+        assert label == Text("label", example.labels["action"])
+        assert answers == [Text("answer", q.answer) for q in example.questions]

@@ -1,0 +1,107 @@
+"""The command table: every command is real, teaches by --help and fails in one line."""
+
+import ast
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import kinolex
+from kinolex import COMMANDS, Command, main
+
+ROOT = Path(__file__).parent.parent
+PLAIN = [name for name, command in COMMANDS.items() if not command.takes_argv]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_names_a_function_that_exists(name: str) -> None:
+    module, _, function = COMMANDS[name].target.partition(":")
+    tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert function in names
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_help_says_what_every_option_means(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*name.split(), "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    command = COMMANDS[name]
+    module, _, function_name = command.target.partition(":")
+    function = getattr(importlib.import_module(module), function_name)
+    documented = kinolex._documented(function.__doc__)
+    for option in function.__annotations__:
+        if option != "return":
+            assert option in text
+            assert documented.get(option), f"{name}: {option} is not documented"
+
+
+def test_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+def test_a_group_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data"]) == 0
+    text = capsys.readouterr().out
+    assert "data make doom" in text and "generate" not in text
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["data", "nonsense"]])
+def test_an_unknown_command_is_one_line(words, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "nonsense" in error and error.count("\n") == 1
+
+
+def test_a_missing_file_is_one_line_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "none.kvt"
+    assert main(["decode", str(missing), "--out", str(tmp_path / "v.mp4")]) == 2
+    error = capsys.readouterr().err
+    assert str(missing) in error and error.count("\n") == 1
+    with pytest.raises((ValueError, OSError)):
+        main(["decode", str(missing), "--out", str(tmp_path / "v.mp4"), "--debug"])
+
+
+def test_an_unknown_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", "a red circle", "--guidence", "2"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "guidence" in error and error.count("\n") == 1
+
+
+@dataclass
+class Answer:
+    words: list[str]
+    times: int
+
+
+def repeat(words: list[str], times: int = 2) -> Answer:
+    """Repeat words.
+
+    Args:
+        words: What to repeat.
+        times: How often.
+    """
+    return Answer(words * times, times)
+
+
+def test_lists_and_json(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(COMMANDS, "repeat", Command(f"{__name__}:repeat", "", ("words",)))
+
+    assert main(["repeat", "a", "b", "--times", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"words": ["a", "b"], "times": 1}
+    assert main(["repeat", "a"]) == 0
+    assert "words: ['a', 'a']" in capsys.readouterr().out
+
+
+def test_load_names_what_it_did_not_find(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no-such-model"):
+        kinolex.load(tmp_path / "no-such-model")

@@ -1,0 +1,208 @@
+"""The codec's laws: streams equal whole clips, nothing sees the future, prefixes are lower rates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from data.clip import Clip
+from tokenizer.backbone import ConvBackbone
+from tokenizer.codec import Codec
+from tokenizer.quantizer import FSQ, Unquantized
+
+laws = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def noise(clips: int, length: int, height: int, width: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(
+        0, 256, (clips, length, 3, height, width), dtype=torch.uint8, generator=generator
+    )
+
+
+@laws
+@given(data=st.data())
+def test_streams_equal_whole_clips_bit_for_bit(codec: Codec, data: st.DataObject) -> None:
+    length, height, width = (data.draw(st.integers(1, n)) for n in (18, 20, 20))
+    top = codec.max_tokens_per_frame(height, width)
+    rate = data.draw(st.one_of(st.none(), st.floats(1 / codec.block_frames, top)))
+    frames = noise(1, length, height, width)
+    tokens = codec.encode(frames[0], rate)
+    decoded = codec.decode(tokens).frames
+
+    state, codes, start = codec.start(rate), [], 0
+    while start < length:
+        step = data.draw(st.integers(0, length - start)) or 1
+        part, state = codec.encode_step(frames[:, start : start + step], state)
+        codes += part
+        start += step
+    codes += codec.finish(state)
+    assert all(torch.equal(a[0], b) for a, b in zip(codes, tokens.codes, strict=True))
+
+    again, memory = [], codec.start_decoding(height, width)
+    for block in tokens.codes:
+        part, memory = codec.decode_step([block], memory)
+        again.append(part[0])
+    assert torch.equal(torch.cat(again)[:length], decoded)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 9, 17])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 12), (8, 16), (17, 1)])
+def test_any_length_and_size_round_trips_its_shape(
+    codec: Codec, length: int, height: int, width: int
+) -> None:
+    times = torch.arange(length, dtype=torch.float64).square() + torch.arange(length)
+    clip = Clip(noise(1, length, height, width)[0], times)
+    tokens = codec.encode(clip)
+    again = codec.decode(tokens)
+    assert again.frames.shape == clip.frames.shape
+    assert torch.equal(again.timestamps, times)
+    assert {len(block) for block in tokens.codes} == {codec.slots_per_block(height, width)}
+
+
+@laws
+@given(frame=st.integers(1, 13))
+def test_a_changed_frame_changes_no_earlier_block(codec: Codec, frame: int) -> None:
+    frames = noise(1, 14, 16, 16)
+    changed = frames.clone()
+    changed[:, frame:] = 255 - changed[:, frame:]
+    before, after = codec.encode(frames[0]), codec.encode(changed[0])
+    block = frame // codec.block_frames
+    assert all(map(torch.equal, before.codes[:block], after.codes[:block]))
+    assert not torch.equal(before.codes[block], after.codes[block])
+    reach = block * codec.block_frames
+    one, other = codec.decode(before).frames[:reach], codec.decode(after).frames[:reach]
+    assert torch.equal(one, other)
+
+
+def test_lower_rates_are_prefixes_whatever_the_batch(codec: Codec) -> None:
+    frames = noise(3, 9, 16, 24)
+    full = codec.encode_batch(frames)
+    mixed = codec.encode_batch(frames, None, [0.25, 1.3, 3.0])
+    for i, (whole, part) in enumerate(zip(full, mixed, strict=True)):
+        for a, b in zip(whole.codes, part.codes, strict=True):
+            assert torch.equal(a[: len(b)], b)
+        alone = codec.encode(frames[i], [0.25, 1.3, 3.0][i])
+        assert all(map(torch.equal, alone.codes, part.codes))
+        decoded = codec.decode_batch(mixed)[i].frames
+        assert torch.equal(codec.decode(alone).frames, decoded)
+    assert [[len(b) for b in item.codes] for item in mixed] == [[1, 1, 1], [5, 5, 5], [12, 12, 12]]
+
+
+def test_blocks_in_parallel_equal_blocks_in_turn(codec: Codec) -> None:
+    frames = noise(2, 11, 12, 20)
+    tokens = codec.encode_batch(frames)
+    out = codec(frames)
+    turn = torch.stack([torch.stack(item.codes) for item in tokens])
+    assert (out.codes == turn).float().mean() > 0.99  # a tie may round either way
+    pixels = torch.stack([clip.frames for clip in codec.decode_batch(tokens)]).float()
+    mine = (out.pixels.detach() + 1).mul(127.5).round().clamp(0, 255)
+    assert (mine - pixels).abs().mean() < 0.5
+
+
+def test_dropped_tokens_do_not_matter_and_kept_ones_do(codec: Codec) -> None:
+    frames = noise(2, 4, 16, 16)
+    counts = torch.tensor([3, 8])
+    one = codec(frames, counts).pixels
+    tokens = codec.encode_batch(frames, None, [3 / 4, 8 / 4])
+    pixels = torch.stack([clip.frames for clip in codec.decode_batch(tokens)])
+    mine = (one.detach() + 1).mul(127.5).round().clamp(0, 255)
+    assert (mine - pixels.float()).abs().max() <= 1
+    assert not torch.equal(codec.decode(tokens[1]).frames, codec.decode(tokens[1].keep(7)).frames)
+
+
+def test_saved_and_loaded_is_identical(codec: Codec, tmp_path: Path) -> None:
+    codec.trained_size = (16, 16)
+    codec.save(tmp_path / "codec")
+    again = Codec.load(tmp_path / "codec")
+    frames = noise(1, 5, 16, 16)[0]
+    tokens = codec.encode(frames)
+    assert again.codec_id == codec.codec_id and not again.training
+    assert all(map(torch.equal, again.encode(frames).codes, tokens.codes))
+    assert torch.equal(again.decode(tokens).frames, codec.decode(tokens).frames)
+    assert again.trained_size == (16, 16) and (tmp_path / "codec" / "README.md").is_file()
+
+
+def test_identity_follows_the_weights(codec: Codec) -> None:
+    frames = noise(1, 4, 8, 8)[0]
+    tokens, name = codec.encode(frames), codec.codec_id
+    with torch.no_grad():
+        next(codec.parameters()).mul_(1.1)
+    assert codec.codec_id != name
+    with pytest.raises(ValueError, match=f"tokens of codec {name} cannot be decoded"):
+        codec.decode(tokens)
+
+
+def test_directories_of_another_kind_are_refused(codec: Codec, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such directory"):
+        Codec.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="not a codec directory"):
+        Codec.load(tmp_path)
+    model = tmp_path / "model"
+    codec.save(model / "codec")
+    with pytest.raises(ValueError, match=r"its codec is .*model/codec"):
+        Codec.load(model)
+    file = model / "codec" / "codec.json"
+    record = json.loads(file.read_text())
+    for change, reason in (
+        ({"format": "other"}, "describes a other"),
+        ({"version": 99}, "newer"),
+        ({"codec_id": "x"}, "files of two codecs were mixed"),
+        ({"backbone": {"class": "X", "arguments": {}}}, "damaged codec"),
+    ):
+        file.write_text(json.dumps({**record, **change}))
+        with pytest.raises(ValueError, match=reason):
+            Codec.load(model / "codec")
+    file.write_text("{")
+    with pytest.raises(ValueError, match="not a codec's description"):
+        Codec.load(model / "codec")
+    file.write_text(json.dumps(record))
+    weights = model / "codec" / "codec.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged codec"):
+        Codec.load(model / "codec")
+
+
+def test_wrong_calls_say_what_is_right(codec: Codec) -> None:
+    frames = noise(1, 4, 16, 16)[0]
+    with pytest.raises(ValueError, match=r"tokens_per_frame=9: .* 0.25 to 2 tokens .* 16x16"):
+        codec.encode(frames, 9)
+    with pytest.raises(ValueError, match="give uint8"):
+        codec.encode(frames.float())
+    with pytest.raises(ValueError, match="0 frames"):
+        codec.encode(frames[:0])
+    with pytest.raises(ValueError, match="2 rates for 1 clips"):
+        codec.encode_batch(frames[None], None, [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"codes of this codec lie in \[0, 1000\)"):
+        codec.decode_step([torch.tensor([1000])], codec.start_decoding(8, 8))
+    with pytest.raises(ValueError, match="blocks have 1 to 2"):
+        codec.decode_step([torch.arange(3)], codec.start_decoding(8, 8))
+    _, state = codec.encode_step(frames[None, :1], codec.start())
+    with pytest.raises(ValueError, match="start a new stream"):
+        codec.encode_step(frames[None, :1, :, :8], state)
+    with pytest.raises(ValueError, match="multiple of the backbone's time_stride=2"):
+        Codec(ConvBackbone(), FSQ(), block_frames=3)
+    with pytest.raises(ValueError, match="set the backbone's dim to 3"):
+        Codec(ConvBackbone(), FSQ((5, 5, 5)))
+    with pytest.raises(ValueError, match="channels=0"):
+        ConvBackbone(channels=0)
+
+
+def test_a_size_far_from_training_warns(codec: Codec) -> None:
+    codec.trained_size = (64, 64)
+    codec.encode(noise(1, 1, 16, 64)[0])
+    with pytest.warns(UserWarning, match="15x64 pixels: this codec was trained at 64x64"):
+        codec.encode(noise(1, 1, 15, 64)[0])
+
+
+def test_without_quantization_pixels_pass_but_nothing_decodes() -> None:
+    codec = Codec(ConvBackbone(channels=8, latent_channels=8), Unquantized(4))
+    assert codec(noise(1, 8, 8, 8)).pixels.shape == (1, 8, 3, 8, 8)
+    with pytest.raises(ValueError, match="no codes to decode"):
+        codec.decode(codec.encode(noise(1, 1, 8, 8)[0]))

@@ -1,0 +1,244 @@
+"""Laws of the decoder, its cache and its sampling."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lm.cache import Cache
+from lm.document import Document, Video
+from lm.grammar import Grammar
+from lm.model import Decoder
+from lm.sampling import Draw, Prompt, Sampling, continue_streams, draw
+from lm.scoring import score_texts
+from lm.sequence import write
+from lm.vocabulary import Vocabulary
+from tests.conftest import tiny_config
+
+
+def random_rows(
+    vocabulary: Vocabulary, rows: int, length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    luck = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, len(vocabulary), (rows, length), generator=luck)
+    slots = torch.randint(0, 6, (rows, length), generator=luck)
+    return ids, slots
+
+
+def new_cache(decoder: Decoder, rows: int) -> Cache:
+    c = decoder.config
+    return Cache(c.layers, rows, c.context, c.kv_heads, c.head_dim)
+
+
+@pytest.mark.parametrize("chunks", [[1] * 12, [7, 1, 1, 3], [12]])
+def test_cache_equals_no_cache(decoder: Decoder, vocabulary: Vocabulary, chunks: list[int]) -> None:
+    ids, slots = random_rows(vocabulary, 3, 12)
+    whole = decoder(ids, slots=slots)
+    cache, parts = new_cache(decoder, 3), []
+    for part, places in zip(ids.split(chunks, 1), slots.split(chunks, 1), strict=True):
+        parts.append(decoder(part, slots=places, cache=cache))
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_of_different_length_share_a_cache(decoder: Decoder, vocabulary: Vocabulary) -> None:
+    ids, slots = random_rows(vocabulary, 3, 12)
+    lengths = torch.tensor([4, 9, 7])
+    cache = new_cache(decoder, 3)
+    decoder(ids[:, :9], slots=slots[:, :9], cache=cache)
+    cache.trim(lengths)
+    cache = cache.select(torch.tensor([2, 0, 1]))
+    for step in range(3):
+        at = (lengths + step)[:, None]
+        got = decoder(
+            ids.gather(1, at)[[2, 0, 1]], slots=slots.gather(1, at)[[2, 0, 1]], cache=cache
+        )
+        for row, source in enumerate([2, 0, 1]):
+            n = int(lengths[source]) + step + 1
+            want = decoder(ids[source : source + 1, :n], slots=slots[source : source + 1, :n])
+            torch.testing.assert_close(got[row, -1], want[0, -1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_full_cache_says_so(decoder: Decoder) -> None:
+    cache = Cache(2, 1, 4, 2, 4)
+    with pytest.raises(ValueError, match="5 tokens in a cache of 4"):
+        decoder(torch.zeros(1, 5, dtype=torch.int64), cache=cache)
+
+
+def test_later_tokens_change_nothing_earlier(decoder: Decoder, vocabulary: Vocabulary) -> None:
+    ids, slots = random_rows(vocabulary, 2, 10)
+    other = ids.clone()
+    other[:, 6:] = (other[:, 6:] + 1) % len(vocabulary)
+    torch.testing.assert_close(
+        decoder(ids, slots=slots)[:, :6], decoder(other, slots=slots)[:, :6], rtol=0, atol=0
+    )
+
+
+def test_the_folded_table_is_what_codes_enter_as(decoder: Decoder, vocabulary: Vocabulary) -> None:
+    ids = torch.arange(len(vocabulary))[None]
+    folded = decoder.output_table()[ids]
+    plain = replace(decoder.config, num_slots=0)
+    twin = Decoder(plain)
+    twin.load_state_dict(
+        {k: v for k, v in decoder.state_dict().items() if not k.startswith("slots.")}
+    )
+    torch.testing.assert_close(twin.embed(ids, None), folded)
+
+
+def test_tied_heads_score_with_the_input_table(vocabulary: Vocabulary) -> None:
+    tied = Decoder(tiny_config(vocabulary, tied=True))
+    hidden = torch.randn(2, 16)
+    torch.testing.assert_close(tied.logits(hidden), hidden @ tied.output_table().T)
+    torch.testing.assert_close(tied.logits(hidden, 3, 9), tied.logits(hidden)[:, 3:9])
+
+
+def prompts_of(vocabulary: Vocabulary, texts: list[str]) -> list[Prompt]:
+    begin, nothing = vocabulary.special("<begin>"), vocabulary.special("<nothing>")
+    stop, caption = vocabulary.special("<stop>"), vocabulary.special("<caption>")
+    return [
+        Prompt([begin, caption, *vocabulary.encode_text(text), stop], null=[begin, nothing])
+        for text in texts
+    ]
+
+
+TEXTS = ["a red ball falls", "x", "blue"]
+HOT = Sampling(text=Draw(1.0), video=Draw(1.0))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("budget", [3, 14, 40, None])
+def test_a_random_model_writes_valid_streams(
+    decoder: Decoder, vocabulary: Vocabulary, rows: int, budget: int | None
+) -> None:
+    grammar = Grammar(vocabulary)
+    prompts = prompts_of(vocabulary, TEXTS[:rows])
+    for seed in range(3):
+        seeds = [seed * 10 + i for i in range(rows)]
+        states = continue_streams(
+            decoder, grammar, prompts, sampling=HOT, seeds=seeds, max_new=budget
+        )
+        for state in states:
+            assert state.mode == "done"
+            document = Document(tuple(state.items))
+            ids = write(document, vocabulary).ids.tolist()
+            assert grammar.read(ids) == document.canonical()
+
+
+def test_a_sample_does_not_depend_on_its_batch(decoder: Decoder, vocabulary: Vocabulary) -> None:
+    grammar, prompts = Grammar(vocabulary), prompts_of(vocabulary, TEXTS)
+    sampling = replace(HOT, guidance=1.7, video=Draw(0.9, top_k=7, top_p=0.9))
+    together = continue_streams(
+        decoder, grammar, prompts, sampling=sampling, seeds=[5, 6, 7], max_new=60
+    )
+    for i, prompt in enumerate(prompts):
+        alone = continue_streams(
+            decoder, grammar, [prompt], sampling=sampling, seeds=[5 + i], max_new=60
+        )
+        assert alone[0].items == together[i].items
+    other = continue_streams(
+        decoder, grammar, prompts, sampling=sampling, seeds=[8, 9, 10], max_new=60
+    )
+    assert [s.items for s in other] != [s.items for s in together]
+
+
+def greedy_codes(
+    decoder: Decoder, vocabulary: Vocabulary, guidance: float, prompt: Prompt
+) -> list[int]:
+    """Guided greedy decoding by whole forward passes, no cache: the reference."""
+    grammar = Grammar(vocabulary)
+    branches = [list(prompt.ids), list(prompt.null or prompt.ids)]
+    state = grammar.start()
+    for token in branches[0]:
+        state.push(token)
+    slots = [[0] * len(ids) for ids in branches]
+    out: list[int] = []
+    while not out or state.mode != "item":
+        ranges = state.allowed()
+        scores = [
+            decoder.logits(decoder(torch.tensor([ids]), slots=torch.tensor([places]))[0, -1])
+            for ids, places in zip(branches, slots, strict=True)
+        ]
+        mixed = scores[0]
+        if state.mode == "codes":
+            mixed = scores[1] + guidance * (scores[0] - scores[1])
+        token = int(mixed.masked_fill(~grammar.mask(ranges), -torch.inf).argmax())
+        place = state.slot if state.mode == "codes" else 0
+        state.push(token)
+        for ids, places in zip(branches, slots, strict=True):
+            ids.append(token)
+            places.append(place)
+        out.append(token)
+    return out
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_guidance_with_caches_equals_whole_passes(
+    decoder: Decoder, vocabulary: Vocabulary, guidance: float
+) -> None:
+    grammar = Grammar(vocabulary)
+    start = [vocabulary.special("<video>"), vocabulary.preset_start]
+    prompts = [Prompt(p.ids + start, (p.null or []) + start) for p in prompts_of(vocabulary, TEXTS)]
+    cold = Sampling(video=Draw(0.0), guidance=guidance)
+    states = continue_streams(decoder, grammar, prompts, sampling=cold, num_items=1)
+    for prompt, state in zip(prompts, states, strict=True):
+        video = state.items[-1]
+        assert isinstance(video, Video)
+        want = greedy_codes(decoder, vocabulary, guidance, prompt)
+        codes = [i - vocabulary.video_start for i in want if i >= vocabulary.video_start]
+        assert torch.cat(video.tokens.codes).tolist() == codes
+
+
+def test_prompts_that_do_not_fit_say_by_how_much(decoder: Decoder, vocabulary: Vocabulary) -> None:
+    prompt = prompts_of(vocabulary, ["x" * 150])
+    with pytest.raises(ValueError, match=r"more than fit \(context 128\)"):
+        continue_streams(decoder, Grammar(vocabulary), prompt)
+    with pytest.raises(ValueError, match="2 more"):
+        start = prompts_of(vocabulary, ["x"])[0].ids + [vocabulary.special("<caption>")]
+        continue_streams(decoder, Grammar(vocabulary), [Prompt(start)], max_new=0)
+
+
+def test_limits_on_drawing_combine() -> None:
+    p = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    logits = p.log().repeat(1000, 1)
+    luck = torch.arange(1000, dtype=torch.float64) / 1000
+
+    def shares(rule: Draw) -> list[float]:
+        drawn = draw(logits, [rule] * 1000, luck)
+        return [round(x, 2) for x in (torch.bincount(drawn, minlength=4) / 1000).tolist()]
+
+    assert shares(Draw()) == [0.4, 0.3, 0.2, 0.1]
+    assert shares(Draw(top_k=2)) == pytest.approx([4 / 7, 3 / 7, 0, 0], abs=0.01)
+    assert shares(Draw(top_p=0.75)) == pytest.approx([4 / 9, 3 / 9, 2 / 9, 0], abs=0.01)
+    assert shares(Draw(top_k=3, top_p=0.5)) == pytest.approx([4 / 7, 3 / 7, 0, 0], abs=0.01)
+    assert shares(Draw(temperature=0.0)) == [1, 0, 0, 0]
+    assert shares(Draw(temperature=0.5))[0] > 0.5
+    assert shares(Draw(top_p=1e-9)) == [1, 0, 0, 0]
+
+
+def test_masked_columns_are_never_drawn() -> None:
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 1.0]]).repeat(100, 1)
+    luck = torch.linspace(0, 1 - 1e-12, 100, dtype=torch.float64)
+    assert set(draw(logits, [Draw()] * 100, luck).tolist()) == {1, 3}
+
+
+@pytest.mark.parametrize("bad", [{"temperature": -1}, {"top_k": -2}, {"top_p": 0}, {"top_p": 1.1}])
+def test_bad_limits_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Draw(**bad)  # type: ignore[arg-type]
+
+
+def test_scores_are_the_log_likelihood(decoder: Decoder, vocabulary: Vocabulary) -> None:
+    grammar = Grammar(vocabulary)
+    prompts = [p.ids + [vocabulary.special("<label>")] for p in prompts_of(vocabulary, TEXTS)]
+    labels = ["falls", "rises slowly", ""]
+    scores, lengths = score_texts(decoder, grammar, prompts, labels)
+    allowed = torch.zeros(len(vocabulary), dtype=torch.bool)
+    allowed[vocabulary.text_start : vocabulary.video_start] = True
+    allowed[vocabulary.special("<stop>")] = True
+    for i, prompt in enumerate(prompts):
+        for j, label in enumerate(labels):
+            target = [*vocabulary.encode_text(label), vocabulary.special("<stop>")]
+            assert lengths[j] == len(target)
+            states = decoder(torch.tensor([prompt + target]))[0, len(prompt) - 1 : -1]
+            table = decoder.logits(states).masked_fill(~allowed, -torch.inf).log_softmax(-1)
+            want = table[torch.arange(len(target)), target].sum()
+            torch.testing.assert_close(scores[i, j], want, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,143 @@
+"""Laws of the stream: documents to ids and back, and what may follow what."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lm.document import Document, Item, Nothing, Text, Video
+from lm.formats import VideoFormat
+from lm.grammar import Grammar
+from lm.pieces import Pieces
+from lm.sequence import STRUCTURE, TEXT, VIDEO, describe, write
+from lm.vocabulary import ROLES, Vocabulary
+from tokenizer.tokens import VideoTokens
+
+PIECES = Pieces.train(["a red ball falls", "what colour is it?"], size=16)
+BARE = Vocabulary(PIECES, codec_id="c", codebook_size=7, block_frames=4)
+
+
+@st.composite
+def videos(draw: st.DrawFn) -> Video:
+    frames = draw(st.integers(1, 14))
+    kind = draw(st.sampled_from(["even", "film", "uneven"]))
+    start = draw(st.sampled_from([0.0, 0.0, 1.5, 12.345]))
+    if kind == "uneven":
+        steps = draw(st.lists(st.integers(1, 3000), min_size=frames, max_size=frames))
+        times = start + torch.tensor([0, *steps[1:]], dtype=torch.float64).cumsum(0) / 1000
+    else:
+        fps = draw(st.sampled_from([1, 8, 25, 60])) if kind == "even" else 30000 / 1001
+        times = start + torch.arange(frames, dtype=torch.float64) / fps
+    blocks = -(-frames // 4)
+    counts = draw(st.lists(st.integers(1, 12), min_size=blocks, max_size=blocks))
+    if draw(st.booleans()):
+        counts = counts[:1] * blocks
+    codes = tuple(torch.randint(0, 7, (k,), generator=torch.Generator()) for k in counts)
+    height, width = draw(st.integers(1, 2000)), draw(st.integers(1, 2000))
+    return Video(VideoTokens(codes, times, height, width, 4, 7, "c"))
+
+
+SPECIAL_TEXT = ("<video>", "</video>", "<stop>", "<end>")
+WORDS = st.one_of(st.text(), st.sampled_from(SPECIAL_TEXT))
+TEXTS = st.builds(Text, st.sampled_from(ROLES), WORDS)
+ITEMS: st.SearchStrategy[Item] = st.one_of(TEXTS, videos(), st.just(Nothing()))
+DOCUMENTS = st.lists(ITEMS, max_size=4).map(lambda items: Document(tuple(items)))
+
+
+@settings(deadline=None)
+@given(DOCUMENTS, st.booleans())
+def test_documents_round_trip(document: Document, presets: bool) -> None:
+    shown = [VideoFormat.of(i.tokens)[0] for i in document.items if isinstance(i, Video)]
+    formats = tuple(dict.fromkeys(shown)) if presets else ()  # presets: one-token headers
+    vocabulary = Vocabulary(PIECES, codec_id="c", codebook_size=7, block_frames=4, presets=formats)
+    sequence = write(document, vocabulary)
+    again = Grammar(vocabulary).read(sequence.ids.tolist())
+    assert again == document.canonical()
+    assert again.canonical() == again
+    for before, after in zip(document.items, again.items, strict=True):
+        if isinstance(before, Video) and isinstance(after, Video):
+            late = (before.tokens.timestamps - after.tokens.timestamps).abs().max()
+            assert late <= 1e-3 + 1e-9
+
+
+def test_special_text_is_text() -> None:
+    for name in SPECIAL_TEXT:
+        ids = BARE.encode_text(name)
+        assert all(BARE.text_start <= i < BARE.video_start for i in ids)
+
+
+def test_companions_say_what_each_token_is() -> None:
+    codes = (torch.tensor([1, 2, 3]), torch.tensor([4, 5]))
+    tokens = VideoTokens(codes, torch.arange(5) / 8.0, 8, 8, 4, 7, "c")
+    sequence = write(Document.of(Text("caption", "red"), Video(tokens)), BARE, weights=[0.0, 2.0])
+    is_code = sequence.ids >= BARE.video_start
+    is_text = (sequence.ids >= BARE.text_start) & ~is_code
+    is_text |= sequence.ids == BARE.special("<stop>")
+    assert torch.equal(sequence.modality == VIDEO, is_code)
+    assert torch.equal(sequence.modality == TEXT, is_text)
+    assert (sequence.modality == STRUCTURE).any()
+    assert sequence.slots[is_code].tolist() == [0, 1, 2, 0, 1]
+    assert sequence.slots[~is_code].sum() == 0
+    assert sequence.positions.tolist() == list(range(len(sequence)))
+    assert sequence.weights[is_code].tolist() == [2.0] * 5
+    assert sequence.weights[is_text].sum() == 0
+
+
+def test_broken_streams_are_refused() -> None:
+    grammar = Grammar(BARE)
+    tokens = VideoTokens((torch.tensor([1, 2]),), torch.zeros(1), 8, 8, 4, 7, "c")
+    ids = write(Document.of(Video(tokens), Text("caption", "a")), BARE).ids.tolist()
+    with pytest.raises(ValueError, match="cut short"):
+        grammar.read(ids[:-1])
+    for i in range(len(ids)):
+        with pytest.raises(ValueError):
+            grammar.read(ids[:i] + ids[i + 1 :] if i not in _harmless(ids) else ids[:i])
+
+
+def _harmless(ids: list[int]) -> set[int]:
+    """Places whose loss leaves a valid stream: a text piece."""
+    return {i for i, token in enumerate(ids) if BARE.text_start <= token < BARE.video_start}
+
+
+def test_tokens_of_another_codec_are_refused() -> None:
+    tokens = VideoTokens((torch.tensor([1]),), torch.zeros(1), 8, 8, 4, 7, "other")
+    with pytest.raises(ValueError, match="another|'other'"):
+        write(Document.of(Video(tokens)), BARE)
+    with pytest.raises(ValueError):
+        write(Document.of(Video(replace(tokens, codec_id="c", codebook_size=9))), BARE)
+
+
+def test_negative_times_are_refused() -> None:
+    tokens = VideoTokens((torch.tensor([1]),), torch.tensor([-0.5]), 8, 8, 4, 7, "c")
+    with pytest.raises(ValueError, match="-0.5"):
+        write(Document.of(Video(tokens)), BARE)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(2, 60))
+def test_any_walk_through_the_mask_is_a_document(seed: int, budget: int) -> None:
+    grammar = Grammar(BARE)
+    state = grammar.start()
+    luck = torch.Generator().manual_seed(seed)
+    ids: list[int] = []
+    state.push(BARE.special("<begin>"))
+    ids.append(BARE.special("<begin>"))
+    while state.mode != "done":
+        ranges = state.allowed(budget)
+        assert ranges, (state.mode, budget)
+        low, high = ranges[int(torch.randint(len(ranges), (1,), generator=luck))]
+        token = int(torch.randint(low, high, (1,), generator=luck))
+        state.push(token)
+        ids.append(token)
+        budget -= 1
+    assert budget >= 0
+    document = grammar.read(ids)
+    assert Grammar(BARE).read(write(document, BARE).ids.tolist()) == document.canonical()
+
+
+def test_the_stream_prints() -> None:
+    tokens = VideoTokens((torch.arange(7),), torch.zeros(1), 8, 16, 4, 7, "c")
+    shown = describe(write(Document.of(Text("caption", "red ball"), Video(tokens)), BARE), BARE, 3)
+    assert "<caption>" in shown and "<block> 0 1 2 ... (7 codes)" in shown

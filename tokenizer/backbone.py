@@ -1,0 +1,124 @@
+"""Backbones: the network on either side of the quantizer, pixels to features and back.
+
+A backbone works on blocks of frames and remembers the past through `Past` alone. It knows grids
+and features, not codes, rates, files or training.
+
+Legend: B blocks, C channels, T, H, W frames and pixels, t, h, w latents of a block, N = t*h*w.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer.layers import BlockConv3d, ChannelNorm, Past, Pointwise, Residual, fold, unfold
+from tokenizer.ordering import MAX_LEVEL
+
+
+class Backbone(nn.Module):
+    """The face: an encoder and a decoder over one grid of latents."""
+
+    time_stride: int  # frames per latent
+    space_stride: int  # pixels per latent, both ways
+    arguments: dict[str, Any]  # JSON values that build this backbone again
+
+    def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
+        """Pixels (B, 3, T, H, W) to vectors (B, N, dim); `level` (N,) is how coarse a place is."""
+        raise NotImplementedError
+
+    def decode(
+        self, vectors: Tensor, hops: Tensor, grid: tuple[int, int, int], past: Past
+    ) -> Tensor:
+        """Vectors (B, N, dim) on a grid (t, h, w), each from `hops` (B, N) steps up, to pixels."""
+        raise NotImplementedError
+
+
+class ConvBackbone(Backbone):
+    """Block-causal 3D convolutions: pixels folded into patches, one stride in time and space.
+
+    Args:
+        dim: Dimensions of the vectors to quantize; the codec checks it against the quantizer.
+        patch: Pixels per side folded into channels before the first convolution.
+        time_stride: Frames per latent.
+        stride: Further spatial stride; a latent covers `patch * stride` pixels a side.
+        channels: Width at patch resolution.
+        latent_channels: Width at latent resolution.
+        blocks: Residual blocks at patch resolution, on each side.
+        latent_blocks: Residual blocks at latent resolution, on each side.
+    """
+
+    def __init__(
+        self,
+        dim: int = 4,
+        patch: int = 4,
+        time_stride: int = 2,
+        stride: int = 2,
+        channels: int = 48,
+        latent_channels: int = 96,
+        blocks: int = 1,
+        latent_blocks: int = 2,
+    ) -> None:
+        super().__init__()
+        self.arguments = {
+            "dim": dim,
+            "patch": patch,
+            "time_stride": time_stride,
+            "stride": stride,
+            "channels": channels,
+            "latent_channels": latent_channels,
+            "blocks": blocks,
+            "latent_blocks": latent_blocks,
+        }
+        for name, value in self.arguments.items():
+            if value < (0 if name.endswith("blocks") else 1):
+                raise ValueError(f"{name}={value}: a ConvBackbone needs a positive number")
+        self.patch, self.stride, self.time_stride = patch, stride, time_stride
+        self.space_stride = patch * stride
+        wide, folded = latent_channels, channels * time_stride * stride * stride
+        pixels = 3 * patch * patch
+        self.stem = BlockConv3d(pixels, channels)
+        self.down = nn.ModuleList([Residual(channels) for _ in range(blocks)])
+        self.narrow = Pointwise(folded, wide)
+        self.level = nn.Embedding(MAX_LEVEL + 1, wide)
+        self.encoder = nn.ModuleList([Residual(wide) for _ in range(latent_blocks)])
+        self.to_vector = nn.Sequential(ChannelNorm(wide), Pointwise(wide, dim))
+        self.from_vector = Pointwise(dim, wide)
+        self.hops = nn.Embedding(MAX_LEVEL + 1, wide)
+        self.decoder = nn.ModuleList([Residual(wide) for _ in range(latent_blocks)])
+        self.widen = nn.Sequential(ChannelNorm(wide), Pointwise(wide, folded))
+        self.up = nn.ModuleList([Residual(channels) for _ in range(blocks)])
+        self.head_norm = ChannelNorm(channels)
+        self.head = BlockConv3d(channels, pixels)
+        nn.init.zeros_(self.level.weight)
+        nn.init.zeros_(self.hops.weight)
+
+    def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
+        x = fold(pixels, 1, self.patch)  # (B, 3*patch², T, H/patch, W/patch)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        x = self.stem(x, past)
+        for block in self.down:
+            x = block(x, past)
+        x = self.narrow(fold(x, self.time_stride, self.stride))  # (B, C, t, h, w)
+        x = x + self.level(level).T.reshape(1, -1, *x.shape[2:])
+        for block in self.encoder:
+            x = block(x, past)
+        return self.to_vector(x).flatten(2).mT  # (B, N, dim)
+
+    def decode(
+        self, vectors: Tensor, hops: Tensor, grid: tuple[int, int, int], past: Past
+    ) -> Tensor:
+        x = self.from_vector(vectors.mT.unflatten(2, grid))  # (B, C, t, h, w)
+        steps = self.hops(hops.clamp(max=MAX_LEVEL)).mT.unflatten(2, grid)
+        x = (x + steps).contiguous(memory_format=torch.channels_last_3d)
+        for block in self.decoder:
+            x = block(x, past)
+        x = unfold(self.widen(x), self.time_stride, self.stride)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        for block in self.up:
+            x = block(x, past)
+        return unfold(self.head(self.head_norm(x), past), 1, self.patch)  # (B, 3, T, H, W)
+
+
+BACKBONES: dict[str, type[Backbone]] = {"ConvBackbone": ConvBackbone}

@@ -1,0 +1,81 @@
+"""Blocks of frames: padding to whole ones, pixel values, and what a stream remembers between two.
+
+Knows no network.
+
+Legend: S clips side by side, T, H, W frames and pixels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """All that encoding remembers between two calls; its size does not grow with time."""
+
+    tokens_per_frame: float | None = None  # None: the full rate
+    pending: Tensor | None = None  # uint8 (S, n, 3, H, W), n < block_frames, frames of no block yet
+    past: tuple[Tensor, ...] | None = None  # last input frame of each convolution
+    num_blocks: int = 0  # blocks coded so far
+    num_frames: int = 0  # frames received so far
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """All that decoding remembers between two calls."""
+
+    height: int  # pixels
+    width: int  # pixels
+    past: tuple[Tensor, ...] | None = None
+    num_blocks: int = 0  # blocks decoded so far
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 pixels as float32 from -1 (black) to 1."""
+    return frames.float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """The inverse of `to_float`, rounded and clamped."""
+    return pixels.float().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def check_frames(frames: Tensor) -> None:
+    """ValueError unless `frames` are uint8 (S, T, 3, H, W) with at least one pixel."""
+    if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[2] != 3:
+        raise ValueError(
+            f"frames are {frames.dtype} {tuple(frames.shape)}: give uint8 (clips, T, 3, H, W)"
+        )
+    if 0 in (frames.shape[0], *frames.shape[3:]):
+        raise ValueError(f"frames are {tuple(frames.shape)}: a clip has at least one pixel")
+
+
+def pad_frames(frames: Tensor, block_frames: int, stride: int) -> Tensor:
+    """(S, T, 3, H, W) with last frame, row and column repeated up to whole blocks and strides."""
+    _, length, _, height, width = frames.shape
+    late, low, right = -length % block_frames, -height % stride, -width % stride
+    if late:
+        frames = torch.cat([frames, frames[:, -1:].expand(-1, late, -1, -1, -1)], 1)
+    if low or right:
+        flat = F.pad(frames.flatten(0, 1).float(), (0, right, 0, low), mode="replicate")
+        frames = flat.to(frames.dtype).unflatten(0, frames.shape[:2])
+    return frames
+
+
+def warn_size(trained: tuple[int, int] | None, height: int, width: int, factor: int = 4) -> None:
+    """Warn when a picture is more than `factor` times larger or smaller than trained ones."""
+    if trained is None:
+        return
+    tall, wide = height / trained[0], width / trained[1]
+    if min(tall, wide) * factor < 1 or max(tall, wide) > factor:
+        warnings.warn(
+            f"{height}x{width} pixels: this codec was trained at {trained[0]}x{trained[1]}, "
+            "expect a poorer picture this far from it",
+            stacklevel=3,
+        )

@@ -1,0 +1,188 @@
+"""Lightning callbacks shared by codec and language model training.
+
+The clock of a run, the guard against numbers that are not finite, the last checkpoint and Ctrl-C,
+and moving pictures for TensorBoard. They know trainers and modules, not codecs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+
+class Clock(Callback):
+    """How much of a run is done, by steps and by time; ends the run when its time is over.
+
+    `progress` is the larger of steps done / `trainer.max_steps` and time used / `max_minutes`,
+    fixed at the start of each step. Time already used is kept in checkpoints.
+
+    Args:
+        max_minutes: Time for the whole run, over all its resumptions; None leaves it to the steps.
+    """
+
+    def __init__(self, max_minutes: float | None = None) -> None:
+        if max_minutes is not None and max_minutes <= 0:
+            raise ValueError(f"max_minutes={max_minutes}: give a positive number, or leave it out")
+        self.max_minutes = max_minutes
+        self.progress = 0.0
+        self.used = 0.0  # seconds before `started`
+        self.started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return self.used + (0.0 if self.started is None else time.monotonic() - self.started)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = time.monotonic()
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        steps = max(0, trainer.max_steps)  # -1 is Lightning's for no limit
+        self.progress = trainer.global_step / steps if steps else 0.0
+        if self.max_minutes is not None:
+            self.progress = max(self.progress, self.seconds / (60 * self.max_minutes))
+        self.progress = min(1.0, self.progress)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.max_minutes is not None and self.seconds >= 60 * self.max_minutes:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.used, self.started = self.seconds, None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.used = float(state_dict["seconds"])
+
+
+def progress_of(trainer: Trainer) -> float:
+    """How much of the run is done, 0 to 1, as its `Clock` says."""
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, Clock):
+            return callback.progress
+    return min(1.0, trainer.global_step / trainer.max_steps) if trainer.max_steps > 0 else 0.0
+
+
+class FiniteGuard(Callback):
+    """Leaves out steps whose gradient is not finite; stops the run after several in a row.
+
+    Args:
+        patience: Steps in a row that may be left out.
+    """
+
+    def __init__(self, patience: int = 20) -> None:
+        self.patience = patience
+        self.num_skipped = 0
+        self.in_a_row = 0
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        if bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+            self.in_a_row = 0
+            return
+        self.num_skipped += 1
+        self.in_a_row += 1
+        optimizer.zero_grad(set_to_none=True)  # optimizers pass over what has no gradient
+        pl_module.log("skipped_steps", float(self.num_skipped))
+        if self.in_a_row > self.patience:
+            raise ValueError(
+                f"{self.in_a_row} steps in a row had a loss or gradient that is not finite (at "
+                f"step {trainer.global_step}): lower the learning rates or resume an earlier "
+                "checkpoint"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"num_skipped": self.num_skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.num_skipped = int(state_dict["num_skipped"])
+
+
+class LastCheckpoint(Callback):
+    """Keeps `last.ckpt`: every so many steps, at the end, and on Ctrl-C once the step is done.
+
+    A second Ctrl-C stops at once.
+
+    Args:
+        folder: Where `last.ckpt` goes.
+        every: Steps between two.
+    """
+
+    def __init__(self, folder: Path, every: int = 500) -> None:
+        self.path = folder / "last.ckpt"
+        self.every = every
+        self.interrupted = False
+        self._previous: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        try:
+            self._previous = signal.signal(signal.SIGINT, self._on_signal(trainer))
+        except ValueError:  # not the main thread: Ctrl-C is not ours to catch
+            self._previous = None
+
+    def _on_signal(self, trainer: Trainer) -> Any:
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            trainer.should_stop = True
+
+        return stop
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step % self.every == 0:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+        self.teardown(trainer, pl_module, "fit")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def _save(self, trainer: Trainer) -> None:
+        partial = self.path.with_suffix(".partial")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            os.replace(partial, self.path)
+
+
+def log_video(module: LightningModule, name: str, clips: Iterable[Tensor], fps: float = 8) -> None:
+    """Show clips, uint8 (T, 3, H, W) of equal length and height, side by side in TensorBoard.
+
+    A module without a TensorBoard logger shows nothing.
+    """
+    loggers = [log for log in module.loggers if isinstance(log, TensorBoardLogger)]
+    if not loggers:
+        return
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
+
+    from data.writing import encode_gif
+
+    frames = torch.cat(list(clips), dim=3).cpu()  # (T, 3, H, W * clips)
+    image = Summary.Image(
+        height=frames.shape[2],
+        width=frames.shape[3],
+        colorspace=3,
+        encoded_image_string=encode_gif(frames, fps),
+    )
+    summary = Summary(value=[Summary.Value(tag=name, image=image)])
+    for log in loggers:
+        writer = log.experiment._get_file_writer()  # the public add_video wants moviepy
+        writer.add_summary(summary, module.global_step)

@@ -1,0 +1,329 @@
+"""`Codec`: backbone, quantizer and ordering composed; clips to `VideoTokens` and back.
+
+Video is coded in blocks of frames, each seeing only itself and the past. Whole clips run through
+the very step that streams do, so chunked equals whole. It does not know training, files on the
+way, or text.
+
+Legend: S clips, B blocks, T, H, W frames and pixels, N places (tokens) of a block, D code vector.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data.clip import Clip
+from tokenizer.backbone import Backbone, ConvBackbone
+from tokenizer.blocks import (
+    DecoderState,
+    EncoderState,
+    check_frames,
+    pad_frames,
+    to_float,
+    to_uint8,
+    warn_size,
+)
+from tokenizer.identity import weights_hash, weights_version
+from tokenizer.layers import Past
+from tokenizer.ordering import Order, Ordering, order_grid
+from tokenizer.quantizer import FSQ, Quantized, Quantizer
+from tokenizer.rate import block_tokens, check_rate
+from tokenizer.tokens import VideoTokens
+from tokenizer.whole import decode_clips, encode_clips
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a training pass makes of a batch of clips."""
+
+    pixels: Tensor  # float (S, T, 3, H, W), -1 black to 1 white, not clamped
+    codes: Tensor  # int64 (S, blocks, N), all codes whatever the counts kept
+    quantizer_loss: Tensor  # scalar
+
+
+class Codec(nn.Module):
+    """A video codec: any length, any size, any rate up to the full one.
+
+    Args:
+        backbone: Encoder and decoder network.
+        quantizer: Turns vectors into codes; its `dim` must be the backbone's.
+        block_frames: Frames per temporal block, a multiple of the backbone's time stride.
+        order: Order of a block's tokens, coarse to fine.
+        trained_size: Height and width in pixels of the training clips; far from it encoding warns.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | None = None,
+        quantizer: Quantizer | None = None,
+        block_frames: int = 8,
+        order: Order = "interlaced",
+        trained_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone or ConvBackbone()
+        self.quantizer = quantizer or FSQ()
+        if block_frames < 1 or block_frames % self.backbone.time_stride:
+            raise ValueError(
+                f"block_frames={block_frames}: give a multiple of the backbone's "
+                f"time_stride={self.backbone.time_stride}"
+            )
+        if self.backbone.arguments["dim"] != self.quantizer.dim:
+            raise ValueError(
+                f"backbone dim={self.backbone.arguments['dim']} with a quantizer of "
+                f"{self.quantizer.dim} dimensions: set the backbone's dim to {self.quantizer.dim}"
+            )
+        self.block_frames = block_frames
+        self.order: Order = order
+        self.trained_size = trained_size
+        self._fingerprint: tuple[int, str] | None = None
+
+    # --- what it is
+
+    @property
+    def codebook_size(self) -> int:
+        return self.quantizer.codebook_size
+
+    def code_vectors(self) -> Tensor:
+        """The vector of every code, float32 (codebook_size, D)."""
+        return self.quantizer.code_vectors()
+
+    def grid(self, height: int, width: int) -> tuple[int, int, int]:
+        """Latents of a block in time, height and width, for a picture of this many pixels."""
+        if height < 1 or width < 1:
+            raise ValueError(f"{height}x{width} pixels: a picture has at least one")
+        stride = self.backbone.space_stride
+        return (
+            self.block_frames // self.backbone.time_stride,
+            -(-height // stride),
+            -(-width // stride),
+        )
+
+    def slots_per_block(self, height: int, width: int) -> int:
+        """Tokens of a block at the full rate."""
+        t, h, w = self.grid(height, width)
+        return t * h * w
+
+    def max_tokens_per_frame(self, height: int, width: int) -> float:
+        """The full rate at a size."""
+        return self.slots_per_block(height, width) / self.block_frames
+
+    def ordering(self, height: int, width: int) -> Ordering:
+        """The order of a block's tokens at a size."""
+        return order_grid(self.order, *self.grid(height, width))
+
+    def config(self) -> dict[str, object]:
+        """JSON values that build this codec again, without its weights."""
+        parts = {"backbone": self.backbone, "quantizer": self.quantizer}
+        named = {k: {"class": type(v).__name__, "arguments": v.arguments} for k, v in parts.items()}
+        return {**named, "block_frames": self.block_frames, "order": self.order}
+
+    @property
+    def codec_id(self) -> str:
+        """Name of this codec: strides, quantizer and a hash of its design and weights."""
+        version = weights_version(self)
+        if self._fingerprint is None or self._fingerprint[0] != version:
+            stride = f"{self.backbone.time_stride}x{self.backbone.space_stride}"
+            name = f"{type(self.quantizer).__name__.lower()}{self.codebook_size}"
+            digest = weights_hash(self, json.dumps(self.config(), sort_keys=True))
+            self._fingerprint = version, f"{name}-{stride}-{digest[:12]}"
+        return self._fingerprint[1]
+
+    # --- training: all blocks at once
+
+    def forward(
+        self, frames: Tensor, counts: Tensor | None = None, rounding: bool = True
+    ) -> Reconstruction:
+        """Code and decode clips in parallel, with gradients.
+
+        Args:
+            frames: uint8 (S, T, 3, H, W), any T, H and W.
+            counts: int64 (S,), tokens kept of each of a clip's blocks; None keeps all.
+            rounding: Whether vectors are rounded to codes.
+        """
+        clips, length, _, height, width = frames.shape
+        x = to_float(pad_frames(frames, self.block_frames, self.backbone.space_stride))
+        num_blocks = x.shape[1] // self.block_frames
+        x = x.unflatten(1, (num_blocks, -1)).flatten(0, 1).transpose(1, 2)  # (B, 3, T, H, W)
+        quantized = self._quantize(x, Past(num_blocks), rounding)
+        if counts is None:
+            counts = torch.full((clips,), quantized.codes.shape[1])
+        pixels = self._decode(
+            quantized.quantized,
+            counts.repeat_interleave(num_blocks),
+            self.grid(height, width),
+            Past(num_blocks),
+        )
+        pixels = pixels.transpose(1, 2).unflatten(0, (clips, num_blocks)).flatten(1, 2)
+        codes = quantized.codes.unflatten(0, (clips, num_blocks))
+        return Reconstruction(pixels[:, :length, :, :height, :width], codes, quantized.loss)
+
+    def _quantize(self, pixels: Tensor, past: Past, rounding: bool = True) -> Quantized:
+        ordering = self.ordering(*pixels.shape[-2:])
+        vectors = self.backbone.encode(pixels, ordering.level.to(pixels.device), past)
+        return self.quantizer(ordering.to_tokens(vectors), rounding)
+
+    def _decode(
+        self, vectors: Tensor, counts: Tensor, grid: tuple[int, int, int], past: Past
+    ) -> Tensor:
+        tokens, hops = order_grid(self.order, *grid).sources(counts)  # (B, N) both
+        tokens, hops = tokens.to(vectors.device), hops.to(vectors.device)
+        filled = vectors.gather(1, tokens[..., None].expand(-1, -1, vectors.shape[2]))
+        return self.backbone.decode(filled, hops, grid, past)
+
+    # --- streams
+
+    def start(self, tokens_per_frame: float | None = None) -> EncoderState:
+        """The state before the first frame of a stream; None asks for the full rate."""
+        return EncoderState(tokens_per_frame)
+
+    @torch.no_grad()
+    def encode_step(self, frames: Tensor, state: EncoderState) -> tuple[list[Tensor], EncoderState]:
+        """Code the next frames of S streams side by side.
+
+        Args:
+            frames: uint8 (S, n, 3, H, W), any n from 0.
+            state: What `start` or the last step returned; it is not changed.
+
+        Returns:
+            The codes of each block that is now whole, int64 (S, K), and the next state.
+        """
+        check_frames(frames)
+        if state.pending is not None:
+            if state.pending.shape[-2:] != frames.shape[-2:]:
+                raise ValueError(
+                    f"frames of {frames.shape[-2]}x{frames.shape[-1]} after frames of "
+                    f"{state.pending.shape[-2]}x{state.pending.shape[-1]}: start a new stream"
+                )
+            frames = torch.cat([state.pending, frames], 1)
+        *_, height, width = frames.shape
+        slots = self.slots_per_block(height, width)
+        self.check_rate(state.tokens_per_frame, height, width)
+        if state.num_frames == 0:
+            warn_size(self.trained_size, height, width)
+        blocks: list[Tensor] = []
+        past, number = state.past, state.num_blocks
+        while frames.shape[1] >= self.block_frames:
+            block, frames = frames[:, : self.block_frames], frames[:, self.block_frames :]
+            codes, past = self._encode_block(block, past)
+            blocks.append(codes[:, : self.block_tokens(state.tokens_per_frame, number, slots)])
+            number += 1
+        total = number * self.block_frames + frames.shape[1]
+        return blocks, EncoderState(state.tokens_per_frame, frames.clone(), past, number, total)
+
+    def finish(self, state: EncoderState) -> list[Tensor]:
+        """The codes of the last, part-filled block, its last frame repeated; [] if none is."""
+        if state.pending is None or state.pending.shape[1] == 0:
+            return []
+        late = self.block_frames - state.pending.shape[1]
+        last = state.pending[:, -1:].expand(-1, late, -1, -1, -1)
+        return self.encode_step(last, state)[0]
+
+    def _encode_block(
+        self, block: Tensor, past: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        remembered = Past(1, past)
+        block = to_float(pad_frames(block, 1, self.backbone.space_stride).to(self._device))
+        codes = self._quantize(block.transpose(1, 2), remembered).codes
+        return codes.cpu(), tuple(remembered.new)
+
+    def start_decoding(self, height: int, width: int) -> DecoderState:
+        """The state before the first block of streams of this many pixels."""
+        return DecoderState(height, width)
+
+    @torch.no_grad()
+    def decode_step(
+        self, codes: Sequence[Tensor], state: DecoderState
+    ) -> tuple[Tensor, DecoderState]:
+        """Decode the next block of S streams: their codes int64 (K,), to uint8 (S, T, 3, H, W)."""
+        grid = self.grid(state.height, state.width)
+        slots = grid[0] * grid[1] * grid[2]
+        counts = torch.tensor([len(block) for block in codes])
+        padded = torch.zeros(len(codes), slots, dtype=torch.int64)
+        for row, block in zip(padded, codes, strict=True):
+            if not 1 <= len(block) <= slots:
+                raise ValueError(
+                    f"{len(block)} tokens in a block: at {state.height}x{state.width} pixels this "
+                    f"codec's blocks have 1 to {slots}"
+                )
+            row[: len(block)] = block
+        if padded.min() < 0 or padded.max() >= self.codebook_size:
+            raise ValueError(
+                f"code {int(padded.max() if padded.min() >= 0 else padded.min())}: "
+                f"codes of this codec lie in [0, {self.codebook_size})"
+            )
+        past = Past(1, state.past)
+        vectors = self.quantizer.vectors(padded.to(self._device))
+        pixels = self._decode(vectors, counts, grid, past)[..., : state.height, : state.width]
+        state = replace(state, past=tuple(past.new), num_blocks=state.num_blocks + 1)
+        return to_uint8(pixels.transpose(1, 2)).cpu(), state
+
+    # --- whole clips
+
+    def encode(self, clip: Clip | Tensor, tokens_per_frame: float | None = None) -> VideoTokens:
+        """Code one clip, or its frames uint8 (T, 3, H, W) taken as one a second.
+
+        Args:
+            clip: Any length from one frame, any size.
+            tokens_per_frame: The rate; None asks for the full one.
+        """
+        if isinstance(clip, Clip):
+            return self.encode_batch(clip.frames[None], clip.timestamps[None], tokens_per_frame)[0]
+        return self.encode_batch(clip[None], None, tokens_per_frame)[0]
+
+    def encode_batch(
+        self,
+        frames: Tensor,
+        timestamps: Tensor | None = None,
+        tokens_per_frame: float | Sequence[float] | None = None,
+    ) -> list[VideoTokens]:
+        """Code clips of one length and size together.
+
+        Args:
+            frames: uint8 (S, T, 3, H, W).
+            timestamps: float64 (S, T) seconds; None takes frames as one a second.
+            tokens_per_frame: One rate, or one for each clip; None asks for the full rate.
+        """
+        return encode_clips(self, frames, timestamps, tokens_per_frame)
+
+    def decode(self, tokens: VideoTokens) -> Clip:
+        """The clip that tokens stand for, cropped to its frames and size, with its timestamps."""
+        return self.decode_batch([tokens])[0]
+
+    def decode_batch(self, tokens: Sequence[VideoTokens]) -> list[Clip]:
+        """Decode clips, those of one size and number of blocks together."""
+        return decode_clips(self, tokens)
+
+    def block_tokens(self, rate: float | None, block: int, slots: int) -> int:
+        """Tokens of a block at a rate; all its `slots` at the full rate."""
+        return slots if rate is None else block_tokens(rate, self.block_frames, block)
+
+    def check_rate(self, tokens_per_frame: float | None, height: int, width: int) -> None:
+        """ValueError, naming the range served, for a rate that cannot be had at this size."""
+        if tokens_per_frame is not None:
+            slots = self.slots_per_block(height, width)
+            check_rate(tokens_per_frame, self.block_frames, slots, height, width)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    # --- on disk
+
+    def save(self, path: Path | str) -> None:
+        """Write the codec into a directory: codec.json, codec.safetensors, README.md."""
+        from tokenizer.saving import save_codec
+
+        save_codec(self, Path(path))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Codec:
+        """Read a codec from the directory that `save` wrote, in eval mode."""
+        from tokenizer.saving import load_codec
+
+        return load_codec(Path(path))

@@ -1,0 +1,169 @@
+"""The encoding job: every clip of a source into token shards, with its words, resumable.
+
+A record's notes hold the tokens' own (see `VideoTokens.to_record`) and the clip's `captions`,
+`questions`, `labels`, `source` and `truth`; `read_record` puts both back together. It does not
+know what reads the shards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.clip import Clip, Question
+from data.collation import collate
+from data.shards import ShardWriter
+from data.source import Source
+from tokenizer.codec import Codec
+from tokenizer.tokens import VideoTokens
+
+Progress = Callable[[int, int], None]  # clips done, clips in all
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """A record of token shards: a clip's tokens and its words."""
+
+    tokens: VideoTokens
+    captions: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+    truth: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, tokens: VideoTokens, clip: Clip) -> TokenRecord:
+        """The record of a clip and its tokens."""
+        return cls(tokens, clip.captions, clip.questions, clip.labels, clip.source, clip.truth)
+
+
+@dataclass(frozen=True)
+class EncodingReport:
+    """What an encoding job wrote."""
+
+    out: str  # folder of shards
+    clips: int  # records in the folder
+    resumed_at: int  # records that were there before
+    tokens: int  # of this run's clips
+    tokens_per_frame: float  # mean over this run's clips; 0 if there were none
+    bits_per_pixel: float  # nominal, mean over this run's clips
+    seconds: float
+    skipped: int  # clips the source could not read
+
+
+def write_record(record: TokenRecord) -> tuple[np.ndarray, dict[str, Any]]:
+    """A record as codes and JSON values, for `data.shards.ShardWriter`."""
+    codes, info = record.tokens.to_record()
+    questions = [
+        {"question": q.question, "answer": q.answer, "kind": q.kind, "choices": list(q.choices)}
+        for q in record.questions
+    ]
+    words = {
+        "captions": list(record.captions),
+        "questions": questions,
+        "labels": record.labels,
+        "source": record.source,
+        "truth": record.truth,
+    }
+    return codes, {**info, **words}
+
+
+def read_record(codes: np.ndarray, info: dict[str, Any]) -> TokenRecord:
+    """The inverse of `write_record`."""
+    questions = tuple(
+        Question(q["question"], q["answer"], q["kind"], tuple(q["choices"]))
+        for q in info["questions"]
+    )
+    return TokenRecord(
+        tokens=VideoTokens.from_record(codes, info),
+        captions=tuple(info["captions"]),
+        questions=questions,
+        labels=info["labels"],
+        source=info["source"],
+        truth=info["truth"],
+    )
+
+
+def encode_source(
+    codec: Codec,
+    source: Source,
+    out: Path | str,
+    tokens_per_frame: float | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+    records_per_shard: int = 1024,
+) -> EncodingReport:
+    """Encode all clips of a source into a folder of token shards.
+
+    Run again with the same arguments it goes on where it stopped.
+
+    Args:
+        codec: The codec, in eval mode.
+        source: The clips.
+        out: Folder of shards, made if it does not exist.
+        tokens_per_frame: The rate; None asks for the full one.
+        batch_size: Clips of one length and size coded together.
+        progress: Told the clips done and the clips in all, after each batch.
+        records_per_shard: Clips per shard; at most so many are lost when the job is killed.
+
+    Raises:
+        ValueError: A rate out of range, or a folder with shards made otherwise.
+    """
+    began, total = time.perf_counter(), len(source)
+    meta = {
+        "kind": "video-tokens",
+        "codec_id": codec.codec_id,
+        "codebook_size": codec.codebook_size,
+        "block_frames": codec.block_frames,
+        "tokens_per_frame": tokens_per_frame,
+        "source": source.name,
+        "num_clips": total,
+    }
+    spent = frames = 0
+    pixels = bits = 0.0
+    with ShardWriter(out, meta, records_per_shard) as writer:
+        first = writer.num_records
+        for clips in batches(source, first, batch_size):
+            batch = collate(clips)
+            tokens = codec.encode_batch(batch.frames, batch.timestamps, tokens_per_frame)
+            for item, clip in zip(tokens, clips, strict=True):
+                writer.write(*write_record(TokenRecord.of(item, clip)))
+                spent, frames = spent + item.num_tokens, frames + item.num_frames
+                pixels += item.num_frames * item.height * item.width
+                bits += item.num_tokens * item.bits_per_token
+            if progress is not None:
+                progress(writer.num_records, total)
+        records = writer.num_records
+    return EncodingReport(
+        out=str(out),
+        clips=records,
+        resumed_at=first,
+        tokens=spent,
+        tokens_per_frame=spent / max(1, frames),
+        bits_per_pixel=bits / max(1.0, pixels),
+        seconds=time.perf_counter() - began,
+        skipped=len(source.skipped),
+    )
+
+
+def batches(source: Source, first: int, batch_size: int) -> Iterator[Sequence[Clip]]:
+    """The clips of a source in order from number `first`, in batches of one length and size."""
+    draw: Callable[[list[int]], list[Clip]] | None = getattr(source, "batch", None)
+    waiting: list[Clip] = []
+    for start in range(first, len(source), batch_size):
+        numbers = list(range(start, min(start + batch_size, len(source))))
+        clips = draw(numbers) if draw is not None else (source[number] for number in numbers)
+        for clip in clips:
+            if waiting and (
+                len(waiting) == batch_size or waiting[0].frames.shape != clip.frames.shape
+            ):
+                yield waiting
+                waiting = []
+            waiting.append(clip)
+    if waiting:
+        yield waiting

@@ -1,0 +1,231 @@
+"""The `fit` commands: LightningCLI with one-line errors, one output folder and safe resumption.
+
+Shared by codec and language model. A module may offer `monitor` (a metric's name), `monitor_mode`
+(min or max) and `export(folder) -> Path`; nothing else about it is known here.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from tokenizer.callbacks import Clock, FiniteGuard, LastCheckpoint
+
+Precision = Literal["auto", "32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a training run ended."""
+
+    out: str  # folder of the run
+    steps: int  # optimizer steps, over all resumptions
+    minutes: float  # training time, over all resumptions
+    finished: bool  # False when Ctrl-C ended it
+    precision: str
+    exported: str | None  # what was saved for use
+    metrics: dict[str, float] = field(default_factory=dict)  # last logged values
+
+
+@cache
+def choose_precision() -> str:
+    """bf16-mixed where this machine multiplies and convolves faster so, else 32-true (measured)."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.randn(256, 256).to(dtype)
+        x, kernel = torch.randn(2, 48, 6, 8, 8).to(dtype), torch.randn(48, 48, 3, 3, 3).to(dtype)
+        best = float("inf")
+        with torch.no_grad():
+            for _ in range(3):
+                start = time.perf_counter()
+                matrix.mm(matrix)
+                torch.nn.functional.conv3d(x, kernel, padding=1)
+                best = min(best, time.perf_counter() - start)
+        return best
+
+    return "bf16-mixed" if seconds(torch.bfloat16) < 0.8 * seconds(torch.float32) else "32-true"
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line and exit code 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # pyright: ignore
+        lines = [line.strip() for line in message.splitlines() if line.strip()]
+        print(f"error: {' '.join(lines)} (see --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI without subcommands: `--config FILE` any number of times, then changes by name.
+
+    Everything a run writes goes under `--out`: config.yaml, metrics.csv, TensorBoard events,
+    checkpoints/best.ckpt and last.ckpt, and what the module exports.
+    """
+
+    def __init__(self, *args: Any, default_out: str = "runs/fit", **kwargs: Any) -> None:
+        self.default_out = default_out
+        super().__init__(*args, **kwargs)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", type=Path, default=Path(self.default_out), help="Run's folder")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint to resume: a path, or last for OUT/checkpoints/last.ckpt",
+        )
+        parser.add_argument(
+            "--precision",
+            type=Precision,
+            default="auto",
+            help="Number format; auto measures this machine",
+        )
+        parser.add_argument(
+            "--max_minutes",
+            type=float | None,
+            default=None,
+            help="Time for the run, resumptions included; schedules follow time or max_steps",
+        )
+        parser.add_argument(
+            "--checkpoint_every", type=int, default=500, help="Steps between two last.ckpt"
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)  # without LightningCLI's warning about sys.argv
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config
+        self.out = Path(config.out)
+        self.checkpoints = self.out / "checkpoints"
+        self.checkpoint = self._find_checkpoint(config.ckpt_path)
+        if config.trainer.max_steps in (None, -1) and config.max_minutes is None:
+            if config.trainer.max_epochs is None:
+                raise ValueError(
+                    "training without an end: give --max_minutes or --trainer.max_steps"
+                )
+        if config.trainer.precision is None:
+            auto = config.precision == "auto"
+            config.trainer.precision = choose_precision() if auto else config.precision
+        config.trainer.default_root_dir = str(self.out)
+
+    def _find_checkpoint(self, asked: str | None) -> Path | None:
+        if asked is None:
+            return None
+        path = self.checkpoints / "last.ckpt" if asked == "last" else Path(asked)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"ckpt_path={asked}: no checkpoint {path}: leave --ckpt_path out to start anew, "
+                "or give the --out of the run to resume"
+            )
+        return path
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config: Any = self.config_init
+        model = self.model
+        self.clock = Clock(config.max_minutes)
+        self.last = LastCheckpoint(self.checkpoints, config.checkpoint_every)
+        callbacks = [self.clock, FiniteGuard(), self.last, *(config.trainer.callbacks or [])]
+        if (monitor := getattr(model, "monitor", None)) is not None:
+            callbacks.append(
+                ModelCheckpoint(
+                    self.checkpoints,
+                    filename="best",
+                    monitor=monitor,
+                    mode=getattr(model, "monitor_mode", "min"),
+                    enable_version_counter=False,
+                )
+            )
+        if config.trainer.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar())
+        kwargs["callbacks"] = callbacks
+        kwargs.setdefault("enable_checkpointing", monitor is not None)
+        if config.trainer.logger is None:
+            kwargs["logger"] = [
+                TensorBoardLogger(self.out, name="", version=""),
+                CSVLogger(self.out, name="", version=""),
+            ]
+        return super().instantiate_trainer(**kwargs)
+
+    def run(self) -> FitReport:
+        """Train, then export; a run stopped by Ctrl-C exports what it has."""
+        if self.checkpoint is None:
+            for old in [*self.out.glob("events.out.tfevents.*"), self.out / "metrics.csv"]:
+                old.unlink(missing_ok=True)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint)
+        export: Callable[[Path], Path] | None = getattr(self.model, "export", None)
+        exported = None if export is None else str(export(self.out))
+        return FitReport(
+            out=str(self.out),
+            steps=self.trainer.global_step,
+            minutes=self.clock.seconds / 60,
+            finished=not self.last.interrupted,
+            precision=str(self.trainer.precision),
+            exported=exported,
+            metrics={k: float(v) for k, v in self.trainer.logged_metrics.items()},
+        )
+
+
+def fit(
+    model_class: type[LightningModule],
+    datamodule_class: type[LightningDataModule],
+    argv: Sequence[str],
+    prog: str,
+    default_out: str = "runs/fit",
+) -> FitReport:
+    """Train by command line arguments.
+
+    Args:
+        model_class: The Lightning module; its arguments appear under --model.
+        datamodule_class: The data module; its arguments appear under --data.
+        argv: Arguments, without the command itself.
+        prog: The command, for usage and errors.
+        default_out: Folder of the run where --out is not given.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=PossibleUserWarning)  # workers, log intervals
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # resumption
+        warnings.filterwarnings(
+            "ignore", message=r"(?s).*(Jsonargparse|in v5\.0\.0)"
+        )  # Lightning's
+        for category in (FutureWarning, DeprecationWarning):  # libraries among themselves
+            warnings.filterwarnings("ignore", category=category)
+        cli = FitCLI(
+            model_class,
+            datamodule_class,
+            args=list(argv),
+            run=False,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            parser_class=OneLineParser,
+            parser_kwargs={"prog": prog, "description": f"{prog}: train from a configuration"},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            trainer_defaults={
+                "num_sanity_val_steps": 0,
+                "check_val_every_n_epoch": None,  # epochs have no end: intervals are in steps
+                "val_check_interval": 500,
+                "log_every_n_steps": 20,
+                "enable_model_summary": False,
+            },
+            default_out=default_out,
+        )
+        return cli.run()

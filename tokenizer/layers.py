@@ -1,0 +1,113 @@
+"""Layers that see only the past: block-causal convolution, channel norm, space-time shuffles.
+
+Every layer treats each place alike (no absolute position, norm over channels only), so that crops,
+other sizes and any length work. Nothing here knows codes, rates or pixels' meaning.
+
+Legend: S sequences, N blocks of each sequence, B = S*N, C channels, T frames of a block, H, W.
+Tensors are (B, C, T, H, W), blocks of one sequence side by side in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tokenizer.convolution import PADDING, small_conv3d, worthwhile
+
+
+class Past:
+    """What convolutions remember of earlier blocks: their last input frame, in the order they run.
+
+    `new` holds what the next block needs. It does not grow with time: one frame per convolution.
+    """
+
+    def __init__(self, num_blocks: int = 1, old: Sequence[Tensor] | None = None) -> None:
+        self.num_blocks = num_blocks  # N
+        self.old = old
+        self.new: list[Tensor] = []
+
+    def frame_before(self, x: Tensor) -> Tensor:
+        """The frame before each block of `x`: (B, C, 1, H, W); the first frame, where none was."""
+        last = x[:, :, -1:]
+        before = x[:, :, :1] if self.old is None else self.old[len(self.new)]
+        if self.num_blocks == 1:
+            self.new.append(last.detach().clone())
+            return before
+        last = last.unflatten(0, (-1, self.num_blocks))  # (S, N, C, 1, H, W)
+        if self.old is None:
+            before = before.unflatten(0, (-1, self.num_blocks))[:, 0]  # (S, C, 1, H, W)
+        self.new.append(last[:, -1].detach().clone())
+        return torch.cat([before[:, None], last[:, :-1]], 1).flatten(0, 1)
+
+
+class BlockConv3d(nn.Conv3d):
+    """3x3x3 convolution that sees its whole block and one frame of the past, never a later block.
+
+    Beyond the block's last frame that frame is repeated; around the picture there are zeros.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=PADDING)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:  # pyright: ignore
+        x = torch.cat([past.frame_before(x), x, x[:, :, -1:]], 2)  # (B, C, T + 2, H, W)
+        assert self.bias is not None
+        if worthwhile(x, self.weight):
+            return small_conv3d(x, self.weight, self.bias)
+        return super().forward(x)  # (B, C', T, H, W)
+
+
+class Pointwise(nn.Linear):
+    """A linear map of the channels at each place."""
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ChannelNorm(nn.Module):
+    """RMS norm over the channels of each place, with a learned gain."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = self.gain.to(x.dtype)
+        return F.rms_norm(x.movedim(1, -1), (len(gain),), gain, 1e-6).movedim(-1, 1)
+
+
+class Residual(nn.Module):
+    """x + convolution(activation(convolution(norm(x)))), the last one starting small."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.conv1 = BlockConv3d(channels, channels)
+        self.conv2 = BlockConv3d(channels, channels)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        y = self.conv1(self.norm(x), past)
+        return x + self.conv2(F.silu(y), past)
+
+
+def fold(x: Tensor, time: int, space: int) -> Tensor:
+    """Space and time to depth: (B, C, T, H, W) -> (B, C*time*space², T/time, H/space, W/space)."""
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c, t // time, time, h // space, space, w // space, space)
+    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(
+        b, c * time * space * space, t // time, h // space, w // space
+    )
+
+
+def unfold(x: Tensor, time: int, space: int) -> Tensor:
+    """Depth to space and time, the inverse of `fold`."""
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c // (time * space * space), time, space, space, t, h, w)
+    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(
+        b, c // (time * space * space), t * time, h * space, w * space
+    )

@@ -1,0 +1,199 @@
+"""Learning a codec: crops, nested dropout, losses and one optimizer step, without any trainer.
+
+`Learner` holds everything a run needs to go on; the Lightning shell and the demo both drive it or
+its parts. It does not know where clips come from.
+
+Legend: S clips, T, H, W frames and pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tokenizer.blocks import to_float
+from tokenizer.codec import Codec
+from tokenizer.losses import LossWeights, emphasis, reconstruction_losses
+from tokenizer.optimisation import Average, MuonAdamW, Schedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a codec is trained. Moments are fractions of the run, 0 to 1."""
+
+    weights: LossWeights = field(default_factory=LossWeights)
+    """Weight of each loss by its logged name."""
+    schedule: Schedule = field(default_factory=Schedule)
+    """Learning rate over the run."""
+    matrix_lr: float = 0.02
+    """Peak learning rate of Muon, for matrices and convolution kernels."""
+    lr: float = 2e-3
+    """Peak learning rate of AdamW, for all else."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    emphasis: float = 1.0
+    """How much more pixels count that move or stand out; 0 weighs all alike."""
+    crop: int = 16
+    """Side in pixels of training crops, a multiple of the codec's stride; 0 for whole clips."""
+    crops_per_clip: int = 2
+    """Crops taken of each clip of a batch."""
+    crop_until: float = 0.8
+    """Moment from which whole clips are seen instead of crops."""
+    round_from: float = 0.15
+    """Moment from which vectors are rounded to codes."""
+    drop_from: float = 0.5
+    """Moment from which tokens are dropped; 1 trains for the full rate only."""
+    full_rate: float = 0.5
+    """Share of clips that keep all their tokens once dropping has begun."""
+    average: float = 0.99
+    """Decay of the averaged weights that are saved and evaluated."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one training step did."""
+
+    loss: float  # weighted total
+    losses: dict[str, float]  # unweighted, by name
+    gradient: float  # norm before clipping
+    skipped: bool  # not finite: weights were left alone
+
+
+def choose_crops(frames: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """One square crop of each clip (S, T, 3, size, size), centred near what moves or stands out.
+
+    The centre is drawn in proportion to temporal differences plus a share of local contrast, then
+    jittered by a quarter of the crop.
+    """
+    clips, _, _, height, width = frames.shape
+    tall, wide = min(size, height), min(size, width)
+    if (tall, wide) == (height, width):
+        return frames
+    grey = frames.float().mean(2)  # (S, T, H, W)
+    energy = grey.diff(dim=1).abs().mean(1) if grey.shape[1] > 1 else torch.zeros_like(grey[:, 0])
+    middle = grey[:, grey.shape[1] // 2]
+    near = F.avg_pool2d(middle[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
+    energy = energy + 0.5 * (middle - near).abs()
+    energy = energy + 0.1 * energy.mean((1, 2), keepdim=True) + 1e-3
+    centre = torch.multinomial(energy.flatten(1), 1, generator=generator)[:, 0]
+    jitter = torch.randint(-(size // 4), size // 4 + 1, (2, clips), generator=generator)
+    top = (centre // width + jitter[0] - tall // 2).clamp(0, height - tall)
+    left = (centre % width + jitter[1] - wide // 2).clamp(0, width - wide)
+    rows = top[:, None] + torch.arange(tall)  # (S, tall)
+    columns = left[:, None] + torch.arange(wide)
+    clip = torch.arange(clips)[:, None, None]
+    picked = frames.permute(0, 3, 4, 1, 2)[clip, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 4, 1, 2)  # (S, T, 3, tall, wide)
+
+
+def draw_counts(
+    clips: int, slots: int, progress: float, recipe: Recipe, generator: torch.Generator
+) -> Tensor:
+    """Tokens each clip's blocks keep, int64 (S,): all, or a log-uniform number from 1 up."""
+    draw = torch.rand(2, clips, generator=generator)
+    some = torch.exp(draw[0] * math.log(slots)).round().long().clamp(1, slots)
+    full = (draw[1] < recipe.full_rate) | (progress < recipe.drop_from)
+    return torch.where(full, slots, some)
+
+
+def training_losses(
+    codec: Codec, frames: Tensor, progress: float, recipe: Recipe, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The losses of one batch of clips uint8 (S, T, 3, H, W), with gradients.
+
+    Args:
+        codec: The codec, in training mode.
+        frames: Whole clips; crops are taken here.
+        progress: How much of the run is done, 0 to 1.
+        recipe: How to train.
+        generator: Source of all randomness: equal generators give equal losses.
+    """
+    if recipe.crop and progress < recipe.crop_until:
+        frames = frames.repeat_interleave(recipe.crops_per_clip, 0)
+        frames = choose_crops(frames, recipe.crop, generator)
+    slots = codec.slots_per_block(*frames.shape[-2:])
+    counts = draw_counts(len(frames), slots, progress, recipe, generator)
+    out = codec(frames, counts, rounding=progress >= recipe.round_from)
+    target = to_float(frames)
+    losses = reconstruction_losses(out.pixels, target, emphasis(target, recipe.emphasis))
+    return {**losses, "quantizer": out.quantizer_loss}
+
+
+def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
+    """Muon for kernels and matrices but the embeddings, AdamW for the rest."""
+    tables = {f"backbone.{name}.weight" for name in ("level", "hops")}
+    return MuonAdamW(
+        codec.named_parameters(),
+        matrix_lr=recipe.matrix_lr,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        is_matrix=lambda name, _: name not in tables,
+    )
+
+
+class Learner:
+    """A codec being trained: weights, optimizer, averaged weights and the step, to save and resume.
+
+    Randomness comes from (seed, step), so that a resumed run equals an uninterrupted one when it is
+    fed the same batches.
+    """
+
+    def __init__(self, codec: Codec, recipe: Recipe | None = None, seed: int = 0) -> None:
+        self.codec, self.recipe, self.seed = codec, recipe or Recipe(), seed
+        self.optimizer = make_optimizer(codec, self.recipe)
+        self.average = Average(codec, self.recipe.average)
+        self.step_number = 0
+        self.num_skipped = 0  # steps whose loss or gradient was not finite
+
+    def step(self, frames: Tensor, progress: float) -> StepReport:
+        """Train on clips uint8 (S, T, 3, H, W), with `progress` (0 to 1) of the run done."""
+        self.codec.train()
+        generator = step_generator(self.seed, self.step_number)
+        losses = training_losses(self.codec, frames, progress, self.recipe, generator)
+        total = self.recipe.weights.total(losses)
+        self.optimizer.zero_grad()
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), self.recipe.clip)
+        skipped = not bool(torch.isfinite(total) & torch.isfinite(norm))
+        if skipped:
+            self.num_skipped += 1
+        else:
+            self.optimizer.set_factor(self.recipe.schedule.factor(self.step_number, progress))
+            self.optimizer.step()
+            self.average.update(self.codec)
+        self.step_number += 1
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        return StepReport(float(total.detach()), values, float(norm), skipped)
+
+    def finished(self) -> Codec:
+        """The codec with its averaged weights, in eval mode; call it when training is over."""
+        self.average.copy_to(self.codec)
+        return self.codec.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers from which `load_state_dict` goes on."""
+        return {
+            "codec": self.codec.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "step": self.step_number,
+            "num_skipped": self.num_skipped,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.codec.load_state_dict(state["codec"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        self.step_number, self.num_skipped = int(state["step"]), int(state["num_skipped"])
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The generator of one training step, the same whatever ran before."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)

@@ -1,0 +1,220 @@
+"""Optimisation shared by codec and language model: Muon with AdamW, schedules, averaged weights.
+
+Pure torch: knows parameters and numbers, neither Lightning nor what the parameters belong to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over a run, as a factor of its peak.
+
+    It rises over the first `warmup_steps`, stays flat until the fraction `flat` of the run, then
+    falls along `shape` to `floor`.
+    """
+
+    warmup_steps: int = 30
+    flat: float = 0.5  # fraction of the run, 0 to 1
+    shape: Literal["linear", "cosine"] = "linear"
+    floor: float = 0.02  # fraction of the peak at the end
+
+    def factor(self, step: int, progress: float) -> float:
+        """The factor at optimizer step `step` from 0, with `progress` (0 to 1) of the run done."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if progress <= self.flat or self.flat >= 1:
+            return warm
+        x = min(1.0, (progress - self.flat) / (1 - self.flat))
+        fall = 1 - x if self.shape == "linear" else (1 + math.cos(math.pi * x)) / 2
+        return warm * (self.floor + (1 - self.floor) * fall)
+
+
+def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Matrices (M, rows, columns) with their singular values pushed to about 1.
+
+    Newton-Schulz with Muon's coefficients (https://kellerjordan.github.io/posts/muon/), iterated
+    on the Gram matrix of the short side, so that the long side is multiplied only twice.
+    """
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = (matrices if wide else matrices.mT).float()
+    x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
+    gram = x @ x.mT
+    identity = torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
+    total: Tensor | None = None
+    for _ in range(steps):
+        square = gram @ gram
+        factor = 3.4445 * identity - 4.7750 * gram + 2.0315 * square
+        total = factor if total is None else factor @ total
+        gram = factor @ gram @ factor
+    assert total is not None
+    x = total @ x
+    return x if wide else x.mT
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for matrices and flattened convolution kernels, AdamW for all other parameters.
+
+    `torch.optim.Muon` takes plain matrices only and computes in bf16, which many CPUs lack; this
+    one works in fp32 and treats equal shapes together. Steps of matrices are scaled by
+    sqrt(max(1, rows / columns)).
+
+    Args:
+        parameters: Named parameters; those without gradient are left out.
+        matrix_lr: Peak learning rate of Muon.
+        lr: Peak learning rate of AdamW.
+        betas: AdamW's averaging; also of Muon's momentum in the first place.
+        weight_decay: Decoupled, of matrices only.
+        is_matrix: Tells which parameters of two or more dimensions go to Muon, by name.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        matrix_lr: float = 0.02,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.01,
+        momentum: float = 0.95,
+        is_matrix: Callable[[str, Tensor], bool] | None = None,
+    ) -> None:
+        named = [(name, p) for name, p in parameters if p.requires_grad]
+        chosen = is_matrix or (lambda name, p: True)
+        matrices = [p for name, p in named if p.ndim >= 2 and chosen(name, p)]
+        taken = {id(p) for p in matrices}
+        rest = [p for _, p in named if id(p) not in taken]
+        groups: list[dict[str, Any]] = [
+            {
+                "params": matrices,
+                "lr": matrix_lr,
+                "peak": matrix_lr,
+                "kind": "muon",
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+            },
+            {
+                "params": [p for p in rest if p.ndim >= 2],
+                "lr": lr,
+                "peak": lr,
+                "kind": "adamw",
+                "betas": betas,
+                "weight_decay": weight_decay,
+            },
+            {
+                "params": [p for p in rest if p.ndim < 2],
+                "lr": lr,
+                "peak": lr,
+                "kind": "adamw",
+                "betas": betas,
+                "weight_decay": 0.0,
+            },
+        ]
+        super().__init__([group for group in groups if group["params"]], {})
+
+    def set_factor(self, factor: float) -> None:
+        """Scale every group's learning rate to `factor` of its peak."""
+        for group in self.param_groups:
+            group["lr"] = group["peak"] * factor
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            (self._muon if group["kind"] == "muon" else self._adamw)(group)
+        return loss
+
+    def _muon(self, group: dict[str, Any]) -> None:
+        lr, beta, decay = group["lr"], group["momentum"], group["weight_decay"]
+        by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
+            average = state["momentum"].lerp_(p.grad, 1 - beta)
+            flat = p.grad.lerp(average, beta).flatten(1)  # Nesterov
+            by_shape.setdefault((flat.shape[0], flat.shape[1]), []).append((p, flat))
+        for (rows, columns), members in by_shape.items():
+            updates = orthogonalised(torch.stack([flat for _, flat in members]))
+            scale = lr * math.sqrt(max(1.0, rows / columns))
+            for (p, _), update in zip(members, updates, strict=True):
+                p.mul_(1 - lr * decay)
+                p.add_(update.reshape(p.shape).to(p.dtype), alpha=-scale)
+
+    def _adamw(self, group: dict[str, Any]) -> None:
+        lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
+            state["step"] += 1
+            count = float(state["step"])
+            state["mean"].lerp_(p.grad, 1 - beta1)
+            state["square"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+            scale = (state["square"] / (1 - beta2**count)).sqrt_().add_(1e-8)
+            p.mul_(1 - lr * decay)
+            p.addcdiv_(state["mean"], scale, value=-lr / (1 - beta1**count))
+
+
+class Average:
+    """Exponential moving average of a module's parameters, young averages weighing less.
+
+    Args:
+        module: The module followed; its buffers are not averaged.
+        decay: Weight of the past, 0 to below 1, once enough steps were seen; 0 follows exactly.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.99) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay={decay}: the average's decay lies in [0, 1)")
+        self.decay, self.num_updates = decay, 0
+        self.weights = {k: p.detach().clone() for k, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Take the module's present weights into the average."""
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        self.num_updates += 1
+        for name, p in module.named_parameters():
+            self.weights[name].lerp_(p.detach(), 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Write the averaged weights into a module."""
+        for name, p in module.named_parameters():
+            p.copy_(self.weights[name])
+
+    @contextmanager
+    def applied_to(self, module: nn.Module) -> Iterator[None]:
+        """Within the block the module has the averaged weights, afterwards its own again."""
+        own = {k: p.detach().clone() for k, p in module.named_parameters()}
+        self.copy_to(module)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, p in module.named_parameters():
+                    p.copy_(own[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"num_updates": self.num_updates, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.num_updates = int(state["num_updates"])
+        for name, value in state["weights"].items():
+            self.weights[name].copy_(value)

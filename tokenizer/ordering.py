@@ -1,0 +1,103 @@
+"""Orderings: in which order a block's grid of latents becomes tokens, coarse to fine.
+
+A block's tokens may be cut off anywhere; an ordering says which latents are sent first and with
+what the decoder fills the places whose tokens it never got. It knows grids of whole numbers, not
+networks, rates or codes.
+
+Legend: B blocks, C channels, N = t*h*w places of the grid in raster order, also tokens in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Order = Literal["interlaced", "raster"]
+MAX_LEVEL = 12  # halvings told apart: 2^12 places of a block, beyond which levels look alike
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """One order of the places of a grid.
+
+    permutation: int64 (N,), the place of each token, coarse to fine.
+    rank: int64 (N,), the token of each place: the inverse of `permutation`.
+    parent: int64 (N,), the place that stands in for a place whose token is missing; it always has
+    a lower rank, and the first token's place is its own.
+    level: int64 (N,), 0 to MAX_LEVEL, the coarseness of each place, known to the encoder.
+    """
+
+    permutation: Tensor
+    rank: Tensor
+    parent: Tensor
+    level: Tensor
+
+    def to_tokens(self, grid: Tensor) -> Tensor:
+        """Latents in raster order (B, N, C) in the order of their tokens."""
+        return grid[:, self.permutation]  # (B, N, C)
+
+    def sources(self, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each place takes its vector when only some tokens were kept.
+
+        Args:
+            counts: int64 (B,), tokens kept of each block, 1 to N.
+
+        Returns:
+            tokens: int64 (B, N), the token whose vector each place takes: its own, or that of the
+                nearest kept ancestor.
+            hops: int64 (B, N), how many steps up that ancestor is, 0 where the own token is kept.
+        """
+        place = torch.arange(len(self.rank)).expand(len(counts), -1)
+        hops = torch.zeros_like(place)
+        while bool((missing := self.rank[place] >= counts[:, None]).any()):
+            hops += missing
+            place = torch.where(missing, self.parent[place], place)
+        return self.rank[place], hops
+
+
+def order_grid(order: Order, time: int, height: int, width: int) -> Ordering:
+    """The ordering of a grid of `time` x `height` x `width` latents.
+
+    interlaced: every prefix covers the whole block evenly. The coordinates' bits are interleaved
+    (time, height, width) and places sorted by that number read backwards, so that the places
+    divisible by the largest powers of two come first and each doubling of the tokens halves the
+    spacing along one axis: width, then height, then time, over and over. The rank of one place
+    relative to another depends on neither the size of the grid nor the place of a crop on it.
+
+    raster: time, then rows, then columns; a cut keeps the first frames.
+    """
+    with torch.inference_mode(False):  # cached: must serve training too
+        return _order_grid(order, time, height, width)
+
+
+@cache
+def _order_grid(order: Order, time: int, height: int, width: int) -> Ordering:
+    num = time * height * width
+    place = torch.arange(num)
+    t, h, w = place // (height * width), place // width % height, place % width
+    if order == "raster":
+        parent = torch.where(t > 0, place - height * width, torch.where(w > 0, place - 1, place))
+        parent = torch.where((t == 0) & (w == 0) & (h > 0), place - width, parent)
+        return Ordering(place, place.clone(), parent, torch.zeros_like(place))
+    if order != "interlaced":
+        raise ValueError(f"order={order!r}: choose interlaced or raster")
+    bits = max(1, (max(time, height, width) - 1).bit_length())
+    backwards = torch.zeros_like(place)  # Morton code read from its lowest bit
+    level = torch.full_like(place, MAX_LEVEL)
+    parent = place.clone()
+    for bit in reversed(range(bits)):
+        axes = ((2, w, 1), (1, h, width), (0, t, height * width))  # time is the finest
+        for axis, coordinate, stride in axes:
+            on = coordinate >> bit & 1
+            shift = 3 * (bits - 1 - bit) + (2 - axis)
+            backwards += on << shift
+            level = torch.where(on > 0, min(MAX_LEVEL, 3 * bit + axis), level)
+            parent = torch.where(on > 0, place - (on << bit) * stride, parent)
+    permutation = backwards.argsort()
+    rank = torch.empty_like(permutation)
+    rank[permutation] = place
+    return Ordering(permutation, rank, parent, level)

@@ -1,0 +1,111 @@
+"""A codec as a directory: codec.json (what it is), codec.safetensors (weights), README.md (card).
+
+Reads back only what it wrote, and says in one line why anything else is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tokenizer.backbone import BACKBONES
+from tokenizer.codec import Codec
+from tokenizer.quantizer import QUANTIZERS
+
+FORMAT, VERSION = "kinolex-codec", 1
+
+
+def save_codec(codec: Codec, path: Path) -> None:
+    """Write `codec` into the directory `path`, each file to a temporary name first."""
+    path.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items()}
+    record = {
+        "format": FORMAT,
+        "version": VERSION,
+        "codec_id": codec.codec_id,
+        **codec.config(),
+        "trained_size": codec.trained_size,
+    }
+    save_file(weights, path / "codec.safetensors.tmp")
+    os.replace(path / "codec.safetensors.tmp", path / "codec.safetensors")
+    write_text(path / "README.md", card(codec))
+    write_text(path / "codec.json", json.dumps(record, indent=2) + "\n")  # last: marks it whole
+
+
+def load_codec(path: Path) -> Codec:
+    """Read the codec in the directory `path`, in eval mode."""
+    record = read_record(path)
+    try:
+        backbone, quantizer = record["backbone"], record["quantizer"]
+        size = record["trained_size"]
+        codec = Codec(
+            backbone=BACKBONES[backbone["class"]](**backbone["arguments"]),
+            quantizer=QUANTIZERS[quantizer["class"]](**quantizer["arguments"]),
+            block_frames=record["block_frames"],
+            order=record["order"],
+            trained_size=None if size is None else (size[0], size[1]),
+        )
+        codec.load_state_dict(load_file(path / "codec.safetensors"))
+    except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: damaged codec ({reason}): save or copy it again") from error
+    if codec.codec_id != record["codec_id"]:
+        raise ValueError(
+            f"{path}: the weights are those of {codec.codec_id}, codec.json names "
+            f"{record['codec_id']}: files of two codecs were mixed, copy the directory again"
+        )
+    return codec.eval()
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The content of codec.json, checked for kind and version."""
+    file = path / "codec.json"
+    if not file.is_file():
+        if (path / "codec" / "codec.json").is_file():
+            hint = f"its codec is {path / 'codec'}"
+        elif path.exists():
+            hint = "give a directory that `kinolex tokenizer fit` wrote"
+        else:
+            raise FileNotFoundError(f"{path}: no such directory: give that of a saved codec")
+        raise ValueError(f"{path}: not a codec directory (no codec.json): {hint}")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        kind, version = record["format"], int(record["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: not a codec's description: copy the directory again") from error
+    if kind != FORMAT:
+        raise ValueError(f"{file}: describes a {kind}, not a {FORMAT}: give a codec directory")
+    if version > VERSION:
+        raise ValueError(f"{file}: version {version} is newer than {VERSION}: upgrade kinolex")
+    return record
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def card(codec: Codec) -> str:
+    """The README.md beside a saved codec: what it is, its use and its limits."""
+    number = sum(p.numel() for p in codec.parameters())
+    backbone, size = codec.backbone, codec.trained_size
+    trained = "an unknown size" if size is None else f"{size[0]}x{size[1]} pixels"
+    return f"""# Codec {codec.codec_id}
+
+A Kinolex video codec: {number:,} parameters, one latent per {backbone.time_stride} frames x
+{backbone.space_stride} x {backbone.space_stride} pixels, {type(codec.quantizer).__name__} with
+{codec.codebook_size:,} codes, blocks of {codec.block_frames} frames, {codec.order} order.
+
+Use: `kinolex encode clip.mp4 --model DIR --out clip.kvt`, or
+`tokenizer.codec.Codec.load("DIR").encode(clip)`.
+
+Limits: trained on clips of {trained}; other sizes work, sizes far from it look poorer. It is a
+lossy codec: what its training clips lacked, it blurs or invents.
+"""

@@ -1,0 +1,254 @@
+"""Lightning shells for codec training: `CodecTraining` the module, `ClipData` the clips.
+
+Thin: what is learned and how stands in `tokenizer.learning`. A resumed run equals an uninterrupted
+one because data and randomness of each step follow from (seed, step) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.clip import Clip
+from data.collation import collate
+from data.order import ShuffledBatches, StepLoader
+from data.source import Source, open_source
+from tokenizer.backbone import Backbone
+from tokenizer.callbacks import log_video, progress_of
+from tokenizer.codec import Codec
+from tokenizer.learning import Recipe, make_optimizer, step_generator, training_losses
+from tokenizer.metrics import CodeUsage, psnr
+from tokenizer.optimisation import Average, MuonAdamW
+from tokenizer.ordering import Order
+from tokenizer.quantizer import Quantizer
+
+if TYPE_CHECKING:
+    from tokenizer.fitting import FitReport
+
+
+class CodecTraining(LightningModule):
+    """Trains a codec.
+
+    Args:
+        backbone: Encoder and decoder network; ConvBackbone by default.
+        quantizer: FSQ by default.
+        block_frames: Frames per temporal block.
+        order: Order of a block's tokens, coarse to fine.
+        recipe: How to train.
+        rates: Tokens per frame at which held-out clips are watched, besides the full rate.
+        seed: Of crops and token dropping; follows --seed_everything.
+    """
+
+    monitor, monitor_mode = "val/psnr", "max"
+
+    def __init__(
+        self,
+        backbone: Backbone | None = None,
+        quantizer: Quantizer | None = None,
+        block_frames: int = 8,
+        order: Order = "interlaced",
+        recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
+        rates: list[float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.codec = Codec(backbone, quantizer, block_frames, order)
+        self.recipe, self.rates, self.seed = recipe, rates or [], seed
+        self.average = Average(self.codec, recipe.average)
+        self.usage = CodeUsage(self.codec.codebook_size)
+        self._errors: dict[str, list[Tensor]] = {}
+
+    def configure_optimizers(self) -> MuonAdamW:
+        return make_optimizer(self.codec, self.recipe)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        limit = self.recipe.clip if gradient_clip_val is None else gradient_clip_val
+        norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), limit)
+        self.log("train/gradient", norm)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        factor = self.recipe.schedule.factor(self.global_step, progress_of(self.trainer))
+        optimizer = self.trainer.optimizers[0]
+        assert isinstance(optimizer, MuonAdamW)
+        optimizer.set_factor(factor)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        if self.codec.trained_size is None:
+            self.codec.trained_size = (batch.shape[-2], batch.shape[-1])
+        generator = step_generator(self.seed, self.global_step)
+        progress = progress_of(self.trainer)
+        losses = training_losses(self.codec, batch, progress, self.recipe, generator)
+        total = self.recipe.weights.total(losses)
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
+        self.log("train/loss", total.detach(), prog_bar=True)
+        self.log("train/progress", progress)
+        return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.average.update(self.codec)
+
+    def on_validation_epoch_start(self) -> None:
+        self._own = {k: p.detach().clone() for k, p in self.codec.named_parameters()}
+        self.average.copy_to(self.codec)
+        self.usage.reset()
+        self._errors = {}
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        shown = []
+        for name, rate in self._watched(batch):
+            tokens = self.codec.encode_batch(batch, None, rate)
+            again = torch.stack([clip.frames for clip in self.codec.decode_batch(tokens)])
+            error = (again.float() - batch.cpu().float()).square().flatten(1).mean(1)
+            self._errors.setdefault(name, []).append(error)  # (S,)
+            shown.append(again[:4])
+            if rate is None:
+                for item in tokens:
+                    self.usage.update(torch.cat(item.codes))
+        if batch_idx == 0:
+            strips = [torch.cat(list(clips), 3) for clips in (batch[:4].cpu(), *shown)]
+            log_video(self, "val/original_and_rates", [torch.cat(strips, 2)])
+
+    def _watched(self, batch: Tensor) -> list[tuple[str, float | None]]:
+        top = self.codec.max_tokens_per_frame(*batch.shape[-2:])
+        lower = [rate for rate in self.rates if 1 / self.codec.block_frames <= rate < top]
+        return [("val/psnr", None), *((f"val/psnr_at_{rate:g}", rate) for rate in lower)]
+
+    def on_validation_epoch_end(self) -> None:
+        for name, errors in self._errors.items():
+            self.log(name, psnr(torch.cat(errors).mean()), prog_bar=name == "val/psnr")
+        self.log_dict({"val/used_codes": self.usage.used, "val/perplexity": self.usage.perplexity})
+        with torch.no_grad():
+            for name, p in self.codec.named_parameters():
+                p.copy_(self._own[name])
+        del self._own
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["average"] = self.average.state_dict()
+        checkpoint["trained_size"] = self.codec.trained_size
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.average.load_state_dict(checkpoint["average"])
+        size = checkpoint["trained_size"]
+        self.codec.trained_size = None if size is None else (size[0], size[1])
+
+    def export(self, folder: Path) -> Path:
+        """Save the codec with its averaged weights as FOLDER/codec."""
+        with self.average.applied_to(self.codec):
+            self.codec.save(folder / "codec")
+        return folder / "codec"
+
+
+class ClipData(LightningDataModule):
+    """Clips to train on and held-out ones to watch.
+
+    Args:
+        source: A folder of clips with train and heldout parts, scenes:easy|standard|hard, or
+            hub:NAME.
+        num_frames: Frames of a clip.
+        height: Pixels.
+        width: Pixels.
+        fps: Frames a second to sample at; None keeps every frame of files.
+        batch_size: Clips of a step.
+        num_clips: At most so many training clips; None for all.
+        held_out: Clips to watch.
+        workers: Processes that make batches beside the training; 0 makes them between steps.
+        strict: Stop at the first clip that cannot be read.
+        seed: Of the order of the clips; follows --seed_everything.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        num_frames: int = 8,
+        height: int = 32,
+        width: int = 32,
+        fps: float | None = None,
+        batch_size: int = 16,
+        num_clips: int | None = None,
+        held_out: int = 64,
+        workers: int = 0,
+        strict: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.counts = {"train": num_clips, "heldout": held_out}
+        self.options: dict[str, Any] = {
+            "num_frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": fps,
+            "strict": strict,
+        }
+        self.spec = source
+        self.sources: dict[str, Source] = {}
+
+    def setup(self, stage: str) -> None:
+        for split, count in self.counts.items():
+            if split not in self.sources:
+                self.sources[split] = open_source(
+                    self.spec, split=split, num_clips=count, cache=True, **self.options
+                )
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        assert self.trainer is not None
+        batches = ShuffledBatches(
+            len(self.sources["train"]),
+            self.batch_size,
+            self.seed,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        start = self.trainer.global_step
+        steps = StepLoader(batches, _Fetch(self.sources["train"]), start)
+        return DataLoader(steps, batch_size=None, num_workers=self.workers)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        return DataLoader(
+            _Frames(self.sources["heldout"]), batch_size=self.batch_size, num_workers=0
+        )
+
+
+class _Fetch:
+    """The frames of one step's clips, uint8 (S, T, 3, H, W)."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __call__(self, step: int, indices: list[int]) -> Tensor:
+        frames = getattr(self.source, "frames", None)  # made worlds draw a batch at once
+        if frames is not None:
+            return frames(indices)
+        return collate([self.source[index] for index in indices]).frames
+
+
+class _Frames(Dataset[Tensor]):
+    """The frames of each clip, uint8 (T, 3, H, W)."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Tensor:
+        clip: Clip = self.source[index]
+        return clip.frames
+
+
+def fit(argv: Sequence[str]) -> FitReport:
+    """Train a codec: `kinolex tokenizer fit --config configs/tokenizer/base.yaml ...`."""
+    from tokenizer.fitting import fit as run
+
+    return run(CodecTraining, ClipData, argv, "kinolex tokenizer fit", "runs/codec")
