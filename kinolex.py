@@ -77,6 +77,9 @@ COMMANDS: dict[str, Command] = {
     "tokenizer evaluate": Command(
         "tokenizer.commands:evaluate", "reconstruction quality at chosen rates"
     ),
+    "tokenizer shards": Command(
+        "tokenizer.commands:shards", "a source to token shards, for training", ("source",)
+    ),
     "encode": Command("tokenizer.commands:encode", "videos to token files", ("inputs",)),
     "decode": Command("tokenizer.commands:decode", "a token file to a video", ("file",)),
     "lm fit": Command("lm.training:fit", "train the language model", takes_argv=True),

@@ -38,8 +38,8 @@ def speeds(clips: int) -> Table:
     )
     for difficulty in DIFFICULTIES:
         for num_frames, height, width in SIZES:
-            fields = {"num_frames": num_frames, "height": height, "width": width}
-            world, oracle = Scenes(difficulty, **fields), Oracle(difficulty)
+            world = Scenes(difficulty, num_frames=num_frames, height=height, width=width)
+            oracle = Oracle(difficulty)
             some = world.frames(range(min(clips, 64)))
             oracle.read(some[0])  # makes its templates once
             rates = (
@@ -56,8 +56,8 @@ def accuracies(clips: int, console: Console) -> None:
     """The oracle on true renderings, and what guessing earns."""
     for difficulty in DIFFICULTIES:
         console.print(str(check_oracle(difficulty, clips)), highlight=False)
-    small = {"num_frames": 8, "height": 32, "width": 32}
-    console.print(str(check_oracle("easy", clips, **small)), highlight=False)
+    small = check_oracle("easy", clips, num_frames=8, height=32, width=32)
+    console.print(str(small), highlight=False)
     for difficulty in ("easy", "standard"):
         table = Table(
             "slot or question", "chance", "majority", "n", title=f"guessing, {difficulty}"

@@ -1,4 +1,4 @@
-"""The world `doom`: real first-person gameplay of ViZDoom, with text derived from the engine's truth.
+"""The world `doom`: first-person gameplay of ViZDoom, with text derived from the engine's truth.
 
 Plans a clip (place, actions), plays until what was planned is visibly true, and says it. Knows
 neither codecs nor training; the engine is behind `doom_play`, the words are in `doom_language`.

@@ -175,7 +175,9 @@ def questions_of(
         ]
     ways = {action.rsplit(" ", 1)[1] for action in (first, second) if action.startswith("turns")}
     if len(ways) == 1:
-        asked.append(Question("which way does the player turn?", *ways, "turn", ("left", "right")))
+        asked.append(
+            Question("which way does the player turn?", min(ways), "turn", ("left", "right"))
+        )
     if slots["object"] != "nothing":
         one, many = OBJECTS[slots["object"]]
         verb, thing = ("are", many) if several else ("is", one.split(" ", 1)[1])

@@ -81,8 +81,8 @@ _KIND_ACTORS = {
     "rocket": "Rocket CustomRocket",
     "dead body": "DeadMarine DeadZombieMan DeadDoomImp DeadShotgunGuy DeadDemon "
     "DeadCacodemon DeadLostSoul GibbedMarine GibbedMarineExtra Gibs ColonGibs BrainStem "
-    "LiveStick DeadStick HeadsOnAStick HeadOnAStick HeadCandles NonsolidMeat2 NonsolidMeat3 NonsolidMeat4 "
-    "NonsolidMeat5 NonsolidTwitch Meat2 Meat3 Meat4 Meat5 BloodyTwitch HangTSkull HangNoGuts "
+    "LiveStick DeadStick HeadsOnAStick HeadOnAStick HeadCandles NonsolidMeat2 NonsolidMeat3 "
+    "NonsolidMeat4 NonsolidMeat5 NonsolidTwitch Meat2 Meat3 Meat4 Meat5 BloodyTwitch HangTSkull HangNoGuts "
     "HangBNoBrain HangTLookingUp HangTLookingDown HangTNoBrain",
     "medkit": "Medikit CustomMedikit Stimpack",
     "bottle": "HealthBonus Poison",

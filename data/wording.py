@@ -1,14 +1,15 @@
 """Reading texts by phrase tables: the longest known phrase first, all other words passed over.
 
-Also the arithmetic that every world's captions share: slots right, and what always saying the
-commonest value would score. Knows no world, no sentence and no pixels.
+Also what always saying the commonest value of a slot would score. Knows no world, no sentence and
+no pixels.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Lexicon = Mapping[str, str]  # phrase of lower-case words -> value
@@ -41,22 +42,22 @@ def find_phrases(text: str, *lexicons: Lexicon) -> list[list[str]]:
     return found
 
 
-def score_slots(said: Mapping[str, str], truth: Mapping[str, Any]) -> dict[str, bool]:
-    """Which slots of `truth["slots"]` are said rightly. A slot that is not said is wrong."""
-    return {slot: said.get(slot, "") == value for slot, value in truth["slots"].items()}
+@dataclass(frozen=True)
+class Majority:
+    """What always saying the commonest value would score."""
+
+    value: str
+    share: float  # of the clips, 0 to 1
 
 
-def majority_baseline(truths: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, float]]:
-    """Per slot, the commonest value and the share of clips that it is right for, 0 to 1.
-
-    "exact" is the commonest combination of all slots.
-    """
+def majority_baseline(truths: Sequence[Mapping[str, Any]]) -> dict[str, Majority]:
+    """Per slot of the truths' `slots`, its commonest value; "exact" is that of all together."""
     slots = [dict(truth["slots"]) for truth in truths]
-    if not slots:
-        return {}
-    baseline = {}
-    for slot in slots[0]:
-        value, count = Counter(s[slot] for s in slots).most_common(1)[0]
-        baseline[slot] = (value, count / len(slots))
-    combination, count = Counter(tuple(s.values()) for s in slots).most_common(1)[0]
-    return baseline | {"exact": (", ".join(combination), count / len(slots))}
+    columns = {name: [s[name] for s in slots] for name in slots[0]} if slots else {}
+    if columns:
+        columns["exact"] = [", ".join(s.values()) for s in slots]
+    return {
+        name: Majority(value, count / len(slots))
+        for name, values in columns.items()
+        for value, count in Counter(values).most_common(1)
+    }

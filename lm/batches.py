@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lm.corpus import Corpus, Spelled
 from lm.document import Nothing
+from lm.segments import BRANCHES
 from lm.sequence import Sequence, Span, join, write_item
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ class Mixture:
 
     generate: share of documents that go from caption to video; the others from video to texts.
     drop_caption: share of those whose caption is left out, for guidance.
-    questions: most questions asked of one clip in a document.
+    captions: most captions, differently worded, after a video.
+    questions: most questions with answers after a video.
     texts: most texts (captions, questions with answers, labels) after a video.
+    branch: share of documents whose texts after the video do not see each other, so that each is
+        as hard as if it came first, while the video is read once.
     prompt_text: loss weight of captions and questions that stand as prompts.
     prompt_video: loss weight of the video that stands before its texts.
     rates: tokens a block at which clips are shown besides the full rate; each with equal chance.
@@ -37,8 +41,10 @@ class Mixture:
 
     generate: float = 0.5
     drop_caption: float = 0.1
+    captions: int = 1
     questions: int = 3
     texts: int = 5
+    branch: float = 0.0
     prompt_text: float = 0.0
     prompt_video: float = 0.0
     rates: tuple[int, ...] = ()
@@ -53,7 +59,7 @@ class Batch:
     positions: Tensor  # (B, L) int64
     modality: Tensor  # (B, L) uint8
     slots: Tensor  # (B, L) int64
-    segments: Tensor | None  # (B, L) int64 where rows hold several documents, else None
+    segments: Tensor | None  # (B, L) int64; None where every token sees all before it
 
     @property
     def num_tokens(self) -> int:
@@ -105,7 +111,8 @@ class Documents:
         room = self.context - 2 - len(video.ids)
         if room < 0:
             raise self._too_long(len(video.ids))
-        for prompt, target in self._texts(spelled, rng):
+        branches = [0]
+        for number, (prompt, target) in enumerate(self._texts(spelled, rng), 1):
             size = len(target.ids) + (len(prompt.ids) if prompt else 0)
             if size > room:
                 continue
@@ -113,9 +120,14 @@ class Documents:
             if prompt is not None:
                 spans.append(prompt)
                 weights.append(mixture.prompt_text)
+                branches.append(number)
             spans.append(target)
             weights.append(1.0)
-        return join(spans, self.corpus.vocabulary, weights, end=True)
+            branches.append(number)
+        apart = rng.random() < mixture.branch and len(spans) > 1
+        return join(
+            spans, self.corpus.vocabulary, weights, end=True, branches=branches if apart else None
+        )
 
     def _to_video(self, spelled: Spelled, video: Span, rng: np.random.Generator) -> Sequence:
         caption = self._nothing
@@ -130,7 +142,8 @@ class Documents:
         """(what is asked or None, what is to be said), in random order."""
         tasks: list[tuple[Span | None, Span]] = []
         if spelled.captions:
-            tasks.append((None, spelled.captions[rng.integers(len(spelled.captions))]))
+            said = rng.permutation(len(spelled.captions))[: self.mixture.captions]
+            tasks += [(None, spelled.captions[i]) for i in said]
         asked = rng.permutation(len(spelled.questions))[: self.mixture.questions]
         tasks += [spelled.questions[i] for i in asked]
         if spelled.label is not None:
@@ -155,16 +168,17 @@ class Documents:
 
 
 def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:
-    """One document a row, padded on the right to the longest."""
+    """A row for each sequence, padded on the right to the longest."""
     length = max(len(s) for s in sequences)
     rows = len(sequences)
+    plain = not any(bool(s.segments.any()) for s in sequences)
     batch = Batch(
         ids=torch.full((rows, length), vocabulary.special("<pad>")),
         weights=torch.zeros(rows, length),
         positions=torch.arange(length).repeat(rows, 1),
         modality=torch.zeros(rows, length, dtype=torch.uint8),
         slots=torch.zeros(rows, length, dtype=torch.int64),
-        segments=None,
+        segments=None if plain else torch.full((rows, length), -1),  # padding sees only itself
     )
     for row, sequence in enumerate(sequences):
         n = len(sequence)
@@ -172,6 +186,9 @@ def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:
         batch.weights[row, :n] = sequence.weights
         batch.modality[row, :n] = sequence.modality
         batch.slots[row, :n] = sequence.slots
+        if batch.segments is not None:
+            batch.segments[row, :n] = sequence.segments
+            batch.positions[row, :n] = sequence.positions
     return batch
 
 
@@ -209,18 +226,11 @@ def pack(sequences: List[Sequence], vocabulary: Vocabulary, length: int) -> Batc
             row = len(rows) - 1
         rows[row].append(sequence)
         room[row] -= len(sequence)
-    batch = pad([_chain(row) for row in rows], vocabulary)
-    segments = torch.full_like(batch.ids, -1)  # padding is a document of its own
-    positions = torch.zeros_like(batch.ids)
-    for i, row in enumerate(rows):
-        chain = _chain(row)
-        segments[i, : len(chain)] = chain.segments
-        positions[i, : len(chain)] = chain.positions
-    return Batch(batch.ids, batch.weights, positions, batch.modality, batch.slots, segments)
+    return pad([_chain(row) for row in rows], vocabulary)
 
 
 def _chain(sequences: List[Sequence]) -> Sequence:
     parts = {f.name: torch.cat([getattr(s, f.name) for s in sequences]) for f in fields(Sequence)}
     sizes = torch.tensor([len(s) for s in sequences])
-    parts["segments"] = torch.arange(len(sequences)).repeat_interleave(sizes)
+    parts["segments"] += BRANCHES * torch.arange(len(sequences)).repeat_interleave(sizes)
     return Sequence(**parts)

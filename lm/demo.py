@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -267,6 +267,3 @@ def read_figures(path: Path) -> list[Figure]:
 def protocol_of(path: Path) -> dict[str, Any]:
     """The protocol of a results.json."""
     return json.loads(path.read_text())["protocol"]
-
-
-__all__ = ["DemoReport", "demo", "demo_source", "protocol_of", "read_figures", "asdict"]

@@ -15,7 +15,7 @@ import torch
 from data.clip import Clip
 from lm.batches import pad
 from lm.corpus import label_of
-from lm.document import Nothing, Text, Video
+from lm.document import Document, Nothing, Text, Video
 from lm.figures import Figure, figure_table
 from lm.judging import (
     Tally,
@@ -29,7 +29,7 @@ from lm.learning import make_decoder
 from lm.loss import language_loss
 from lm.model import Sizes
 from lm.sampling import Sampling
-from lm.sequence import join, write_item
+from lm.sequence import write
 from lm.tasks import Model
 from tokenizer.tokens import VideoTokens
 
@@ -234,12 +234,8 @@ def _cost(
     """Bits of the second item of each pair after the first, over `size`."""
     nats = 0.0
     for first in range(0, len(pairs), ROWS):
-        rows = [
-            join(
-                [write_item(i, model.vocabulary) for i in pair], model.vocabulary, [0, 1], end=True
-            )
-            for pair in pairs[first : first + ROWS]
-        ]
+        part = [Document.of(*pair) for pair in pairs[first : first + ROWS]]
+        rows = [write(document, model.vocabulary, weights=[0, 1]) for document in part]
         loss = language_loss(model.decoder, [pad(rows, model.vocabulary)])
         value, count = {"text": (loss.text, 1), "video": (loss.video, 2)}[kind]
         nats += float(value) * loss.tokens[count]

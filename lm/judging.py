@@ -102,11 +102,8 @@ def judge_answer(answer: str, question: Question, tally: Tally, prefix: str) -> 
 
 def can_judge_films(clips: Sequence[Clip]) -> bool:
     """Whether an oracle reads these clips: only the made world `scenes` has one."""
-    return bool(clips) and all("objects" in (c.truth or {}) and _is_scene(c) for c in clips)
-
-
-def _is_scene(clip: Clip) -> bool:
-    return "slots" not in (clip.truth or {})
+    truths = [clip.truth or {} for clip in clips]
+    return bool(truths) and all("objects" in t and "slots" not in t for t in truths)
 
 
 def guesses(clips: Sequence[Clip]) -> dict[str, tuple[float | None, float | None]]:

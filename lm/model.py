@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.cache import Cache
+from lm.segments import segment_mask
 
 Rope = tuple[Tensor, Tensor]  # cosines and signed sines of the positions
 
@@ -210,7 +211,7 @@ class Decoder(nn.Module):
             ids: int64 (B, L). Padding goes to the right: attention is causal, so it is never seen.
             slots: int64 (B, L), index of a code in its block, 0 elsewhere.
             positions: int64 (B, L) from 0 in each document; default 0 to L-1 (a cache knows).
-            segments: int64 (B, L), document of each token in a packed row; None: one a row.
+            segments: int64 (B, L), as in `lm.segments`; None: every token sees all before it.
             cache: Keys and values of earlier tokens; the new ones are appended.
 
         Returns:
@@ -255,9 +256,3 @@ def rotate(x: Tensor, rope: Rope) -> Tensor:
     """Rotary positions on (B, L, H, E), halves paired as in Qwen3."""
     cos, sin = rope
     return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
-
-
-def segment_mask(segments: Tensor) -> Tensor:
-    """Bool (B, 1, L, L): a token sees itself and earlier tokens of its own document."""
-    same = segments[:, :, None] == segments[:, None, :]
-    return same.tril()[:, None]

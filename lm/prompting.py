@@ -59,7 +59,7 @@ def to_video(
     """
     ids = join([shown], vocabulary, end=False).ids.tolist()
     ids += [vocabulary.special("<video>"), *write_header(fmt, 0, vocabulary)]
+    ids.append(vocabulary.special("<block>"))  # closes the header: it is not the model's to extend
     for block in tokens.codes[-keep:] if tokens is not None and keep else ():
-        ids.append(vocabulary.special("<block>"))
-        ids += (block + vocabulary.video_start).tolist()
+        ids += [*(block + vocabulary.video_start).tolist(), vocabulary.special("<block>")]
     return ids

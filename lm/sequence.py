@@ -48,8 +48,8 @@ class Sequence:
 
     ids: Tensor  # (L,) int64
     weights: Tensor  # (L,) float32: of the loss on predicting this token; 0 = read only
-    segments: Tensor  # (L,) int64: document within a packed row; tokens see their own only
-    positions: Tensor  # (L,) int64, from 0 in each document
+    segments: Tensor  # (L,) int64: which tokens see each other, as in segments.py
+    positions: Tensor  # (L,) int64, from 0 in each document; branches go on from the trunk
     modality: Tensor  # (L,) uint8: STRUCTURE, TEXT or VIDEO
     slots: Tensor  # (L,) int64: a code's index within its block; 0 elsewhere
 
@@ -169,9 +169,22 @@ def _structure(ids: List[int]) -> Span:
 
 
 def join(
-    spans: List[Span], vocabulary: Vocabulary, weights: List[float] | None = None, *, end: bool
+    spans: List[Span],
+    vocabulary: Vocabulary,
+    weights: List[float] | None = None,
+    *,
+    end: bool,
+    branches: List[int] | None = None,
 ) -> Sequence:
-    """One document from its spelled items; with `end` false it stays open, as a prompt."""
+    """One document from its spelled items.
+
+    Args:
+        spans: The items.
+        vocabulary: Their id space.
+        weights: Loss weight of each item (default 1 each).
+        end: Close the document; otherwise it stays open, as a prompt.
+        branches: Branch of each item, 0 (the trunk) first, then 1, 2, ...; default all 0.
+    """
     weights = [1.0] * len(spans) if weights is None else weights
     begin = _structure([vocabulary.special("<begin>")])
     close = [_structure([vocabulary.special("<end>")])] if end else []
@@ -181,11 +194,19 @@ def join(
         np.array([0.0, *weights, *([1.0] if end else [])], np.float32),
         [len(part.ids) for part in parts],
     )
+    positions, segments = np.arange(len(ids)), np.zeros(len(ids), np.int64)
+    if branches is not None:
+        own = [0, *branches, *([branches[-1]] if end else [])]
+        segments = np.repeat(np.array(own), [len(part.ids) for part in parts])
+        starts = np.flatnonzero(np.diff(segments)) + 1
+        for start in starts:
+            positions[segments == segments[start]] -= start - starts[0]
+        values[starts[1:]] = 0.0  # what stands before in the row is not what they follow
     return Sequence(
         ids=torch.from_numpy(ids),
         weights=torch.from_numpy(values),
-        segments=torch.zeros(len(ids), dtype=torch.int64),
-        positions=torch.arange(len(ids)),
+        segments=torch.from_numpy(segments),
+        positions=torch.from_numpy(positions),
         modality=torch.from_numpy(np.concatenate([part.modality for part in parts])),
         slots=torch.from_numpy(np.concatenate([part.slots for part in parts])),
     )

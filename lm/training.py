@@ -21,6 +21,7 @@ from data.shards import TokenShards
 from lm.batches import Batch, Documents, Mixture, grouped, pack
 from lm.corpus import Corpus, make_vocabulary
 from lm.learning import Recipe, make_decoder, make_optimizer, training_loss
+from lm.loss import MODALITIES
 from lm.model import Decoder, Sizes
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
@@ -108,7 +109,7 @@ class LanguageTraining(LightningModule):
     def training_step(self, batch: Sequence[Batch], batch_idx: int) -> Tensor:
         assert self.decoder is not None
         loss = training_loss(self.decoder, batch, self.recipe)
-        values = {"structure": loss.structure, "text": loss.text, "video": loss.video}
+        values = dict(zip(MODALITIES, (loss.structure, loss.text, loss.video), strict=True))
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=1)
         self.log("train/loss", loss.total.detach(), prog_bar=True, batch_size=1)
         self.log("train/progress", progress_of(self.trainer), batch_size=1)
@@ -120,12 +121,10 @@ class LanguageTraining(LightningModule):
     def validation_step(self, batch: Sequence[Batch], batch_idx: int) -> None:
         assert self.decoder is not None
         loss = training_loss(self.decoder, batch, self.recipe)
-        parts = zip(
-            ("structure", "text", "video"), (loss.structure, loss.text, loss.video), strict=True
-        )
-        for (name, value), count in zip(parts, loss.tokens, strict=True):
-            self._sums[name] = self._sums.get(name, 0.0) + float(value) * count
-            self._sums[name + "_tokens"] = self._sums.get(name + "_tokens", 0.0) + count
+        means = (loss.structure, loss.text, loss.video)
+        for name, mean, count in zip(MODALITIES, means, loss.tokens, strict=True):
+            self._sums[name] = self._sums.get(name, 0.0) + float(mean) * count
+            self._counts[name] = self._counts.get(name, 0) + count
 
     def on_validation_epoch_end(self) -> None:
         means = {name: self._sums[name] / max(1, self._counts[name]) for name in self._sums}
@@ -220,6 +219,8 @@ class ShardData(LightningDataModule):
         self.corpus = Corpus(records, vocabulary)
         if self.held_out_path is not None:
             self.held_out = Corpus(TokenShards(self.held_out_path), vocabulary)
+        elif self.trainer is not None:
+            self.trainer.limit_val_batches = 0  # nothing to watch
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         assert self.trainer is not None and self.corpus is not None
@@ -229,9 +230,8 @@ class ShardData(LightningDataModule):
         steps = StepLoader(order, fetch, self.trainer.global_step)
         return DataLoader(steps, batch_size=None, num_workers=self.workers)
 
-    def val_dataloader(self) -> list[Any] | DataLoader[list[Batch]]:
-        if self.held_out is None:
-            return []
+    def val_dataloader(self) -> DataLoader[list[Batch]]:
+        assert self.held_out is not None
         size = min(self.watched, len(self.held_out))
         order = ShuffledBatches(size, min(self.batch_size, size), seed=0)
         fetch = _Fetch(self.held_out, self.mixture, self.context, self.packing, seed=0, rank=0)

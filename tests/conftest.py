@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from data.clip import Question
+from data.clip import Clip, Question
+from data.shards import ShardWriter, TokenShards
 from lm.corpus import Corpus, make_vocabulary
-from lm.model import Decoder, DecoderConfig
+from lm.learning import make_decoder
+from lm.model import Decoder, DecoderConfig, Sizes
+from lm.tasks import Model
 from lm.vocabulary import Vocabulary
 from tokenizer.backbone import ConvBackbone
 from tokenizer.codec import Codec
-from tokenizer.quantizer import FSQ
 from tokenizer.encoding import TokenRecord, write_record
+from tokenizer.quantizer import FSQ
 from tokenizer.tokens import VideoTokens
 
 CODES, BLOCKS, PER_BLOCK, BLOCK_FRAMES = 11, 2, 3, 2
+COLOURS = ("red", "blue", "green")
+PAIRS = [(colour, motion) for colour in COLOURS for motion in ("falls", "rises")]
 Record = tuple[np.ndarray, dict[str, Any]]
 
 
@@ -34,7 +40,7 @@ def make_record(colour: str, motion: str, seed: int) -> Record:
         codec_id="made-up",
     )
     questions = (
-        Question("what colour is it?", colour, "colour", ("red", "blue", "green")),
+        Question("what colour is it?", colour, "colour", COLOURS),
         Question("how does it move?", motion, "motion"),
     )
     captions = (f"a {colour} ball {motion}", f"{motion}: a ball in {colour}")
@@ -43,8 +49,7 @@ def make_record(colour: str, motion: str, seed: int) -> Record:
 
 @pytest.fixture(scope="session")
 def records() -> list[Record]:
-    pairs = [(c, m) for c in ("red", "blue", "green") for m in ("falls", "rises")]
-    return [make_record(colour, motion, i) for i, (colour, motion) in enumerate(pairs)]
+    return [make_record(colour, motion, i) for i, (colour, motion) in enumerate(PAIRS)]
 
 
 @pytest.fixture(scope="session")
@@ -94,3 +99,51 @@ def codec() -> Codec:
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return made.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_codec() -> Codec:
+    """A codec with random weights: 2 frames a block, 16x24 pixels are 2x3 places."""
+    torch.manual_seed(0)
+    backbone = ConvBackbone(
+        dim=2, patch=4, time_stride=2, stride=2, channels=4, latent_channels=4, latent_blocks=0
+    )
+    return Codec(backbone, FSQ([4, 3]), block_frames=2, trained_size=(16, 24)).eval()
+
+
+@pytest.fixture(scope="session")
+def clips() -> list[Clip]:
+    luck = torch.Generator().manual_seed(0)
+    made = []
+    for i, (colour, motion) in enumerate(PAIRS):
+        frames = torch.randint(0, 256, (4, 3, 16, 24), dtype=torch.uint8, generator=luck)
+        questions = (Question("what colour is it?", colour, "colour", COLOURS),)
+        captions, labels = (f"a {colour} ball {motion}",), {"action": motion}
+        words = {"captions": captions, "questions": questions, "labels": labels}
+        made.append(Clip.from_frames(frames, 4, source=f"clip {i}", **words))
+    return made
+
+
+@pytest.fixture(scope="session")
+def run_folder(
+    tiny_codec: Codec, clips: list[Clip], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with `codec` and `tokens` (shards), as a run leaves it."""
+    folder = tmp_path_factory.mktemp("run")
+    tiny_codec.save(folder / "codec")
+    with ShardWriter(folder / "tokens", {"kind": "video-tokens"}) as writer:
+        for clip in clips:
+            writer.write(*write_record(TokenRecord.of(tiny_codec.encode(clip), clip)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(tiny_codec: Codec, run_folder: Path) -> Model:
+    """A model with random weights."""
+    vocabulary = make_vocabulary(TokenShards(run_folder / "tokens"), num_pieces=32, rates=(3,))
+    sizes = Sizes(width=16, layers=2, heads=2, kv_heads=1, head_dim=8, hidden=24, context=96)
+    decoder = make_decoder(vocabulary, tiny_codec.code_vectors(), sizes)
+    for parameter in decoder.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return Model(decoder, vocabulary, tiny_codec)

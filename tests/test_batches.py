@@ -16,7 +16,7 @@ from lm.loss import language_loss
 from lm.model import Decoder, Sizes
 from lm.prompting import about_video, condition, to_video
 from lm.sampling import Prompt, continue_streams
-from lm.sequence import Sequence
+from lm.sequence import Sequence, join
 from lm.vocabulary import Vocabulary
 from tests.conftest import CODES
 
@@ -31,7 +31,7 @@ def read(sequence: Sequence, vocabulary: Vocabulary) -> Document:
 
 
 def test_every_document_is_a_valid_stream(corpus: Corpus, vocabulary: Vocabulary) -> None:
-    for sequence in draw_many(corpus, Mixture(rates=(1, 2))):
+    for sequence in draw_many(corpus, Mixture(rates=(1, 2), captions=2, branch=0.5)):
         document = read(sequence, vocabulary)
         assert sum(isinstance(item, Video) for item in document.items) == 1
 
@@ -124,11 +124,45 @@ PACKINGS: dict[str, Callable[[list[Sequence], Vocabulary], list[Batch]]] = {
 def test_packing_changes_neither_loss_nor_gradients(
     decoder: Decoder, corpus: Corpus, vocabulary: Vocabulary, name: str
 ) -> None:
-    sequences = draw_many(corpus, Mixture(prompt_text=0.5), steps=2)
+    sequences = draw_many(corpus, Mixture(prompt_text=0.5, branch=0.5), steps=2)
     want = losses_and_gradients(decoder, [pad(sequences, vocabulary)])
     got = losses_and_gradients(decoder, PACKINGS[name](sequences, vocabulary))
     for a, b in zip(got, want, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_branches_are_as_if_each_stood_alone(
+    decoder: Decoder, corpus: Corpus, vocabulary: Vocabulary
+) -> None:
+    spelled = corpus.spelled(0)
+    (question, answer), label, caption = spelled.questions[1], spelled.label, spelled.captions[0]
+    assert label is not None
+    texts = [([caption], 1), ([question, answer], 2), ([label], 3)]
+    apart = [join([spelled.video, *spans], vocabulary, end=True) for spans, _ in texts]
+    branches = [0, *(number for spans, number in texts for _ in spans)]
+    items = [spelled.video, *(span for spans, _ in texts for span in spans)]
+    tree = join(items, vocabulary, end=True, branches=branches)
+    assert Grammar(vocabulary).read(tree.ids.tolist()).items[1:] == (
+        Text("caption", corpus.record(0).captions[0]),
+        Text("question", "how does it move?"),
+        Text("answer", "falls"),
+        Text("label", "falls"),
+    )
+
+    def states(sequence: Sequence) -> torch.Tensor:
+        batch = pad([sequence], vocabulary)
+        return decoder(
+            batch.ids, slots=batch.slots, positions=batch.positions, segments=batch.segments
+        )[0]
+
+    got, at = states(tree), 1 + len(spelled.video.ids)
+    for sequence, (spans, _) in zip(apart, texts, strict=True):
+        length, start = sum(len(span.ids) for span in spans), 1 + len(spelled.video.ids)
+        want = states(sequence)[start : start + length]
+        torch.testing.assert_close(got[at : at + length], want, rtol=1e-5, atol=1e-5)
+        assert tree.positions[at] == start
+        assert (tree.weights[at] == 0) == (at != start)  # its predecessor is not in the row
+        at += length
 
 
 def test_a_packed_row_is_full_of_documents(corpus: Corpus, vocabulary: Vocabulary) -> None:
@@ -181,11 +215,11 @@ def test_vocabulary_of_shards(corpus: Corpus, vocabulary: Vocabulary) -> None:
 def test_a_tiny_set_is_learned_by_heart(corpus: Corpus, vocabulary: Vocabulary) -> None:
     sizes = Sizes(width=32, layers=2, heads=4, kv_heads=2, head_dim=8, hidden=64, context=128)
     model = make_decoder(vocabulary, torch.randn(CODES, 3), sizes)
-    learner = Learner(model, Recipe(lr=1e-2))
-    documents = Documents(corpus, Mixture(generate=0.2), context=128)
-    for step in range(70):
+    learner = Learner(model, Recipe(lr=2e-2))
+    documents = Documents(corpus, Mixture(generate=0.1), context=128)
+    for step in range(80):
         sequences = documents.draw(step, [0, 3, 4] * 3)
-        learner.step(grouped(sequences, vocabulary), step / 70)
+        learner.step(grouped(sequences, vocabulary), step / 80)
     grammar = Grammar(vocabulary)
     for i in (0, 3, 4):
         example = corpus.record(i)

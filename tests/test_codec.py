@@ -1,4 +1,4 @@
-"""The codec's laws: streams equal whole clips, nothing sees the future, prefixes are lower rates."""
+"""The codec's laws: streams equal whole clips, no future is seen, prefixes are lower rates."""
 
 from __future__ import annotations
 

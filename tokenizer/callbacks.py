@@ -39,6 +39,10 @@ class Clock(Callback):
         self.started: float | None = None
 
     @property
+    def state_key(self) -> str:
+        return "Clock"
+
+    @property
     def seconds(self) -> float:
         """Seconds of training so far."""
         return self.used + (0.0 if self.started is None else time.monotonic() - self.started)

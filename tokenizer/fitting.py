@@ -216,7 +216,11 @@ def fit(
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             parser_class=OneLineParser,
-            parser_kwargs={"prog": prog, "description": f"{prog}: train from a configuration"},
+            parser_kwargs={
+                "prog": prog,
+                "description": f"{prog}: train from a configuration",
+                "allow_abbrev": False,
+            },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             trainer_defaults={

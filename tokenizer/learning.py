@@ -126,6 +126,18 @@ def training_losses(
     return {**losses, "quantizer": out.quantizer_loss}
 
 
+def check_recipe(codec: Codec, recipe: Recipe) -> None:
+    """ValueError if a recipe does not fit a codec."""
+    stride = codec.backbone.space_stride
+    if recipe.crop < 0 or recipe.crop % stride:
+        raise ValueError(
+            f"crop={recipe.crop}: give a multiple of the codec's stride {stride}, or 0 for whole "
+            "clips"
+        )
+    if recipe.crops_per_clip < 1:
+        raise ValueError(f"crops_per_clip={recipe.crops_per_clip}: at least one")
+
+
 def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
     """Muon for kernels and matrices but the embeddings, AdamW for the rest."""
     tables = {f"backbone.{name}.weight" for name in ("level", "hops")}
@@ -147,6 +159,7 @@ class Learner:
 
     def __init__(self, codec: Codec, recipe: Recipe | None = None, seed: int = 0) -> None:
         self.codec, self.recipe, self.seed = codec, recipe or Recipe(), seed
+        check_recipe(codec, self.recipe)
         self.optimizer = make_optimizer(codec, self.recipe)
         self.average = Average(codec, self.recipe.average)
         self.step_number = 0

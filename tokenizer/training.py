@@ -22,7 +22,13 @@ from data.source import Source, open_source
 from tokenizer.backbone import Backbone
 from tokenizer.callbacks import log_video, progress_of
 from tokenizer.codec import Codec
-from tokenizer.learning import Recipe, make_optimizer, step_generator, training_losses
+from tokenizer.learning import (
+    Recipe,
+    check_recipe,
+    make_optimizer,
+    step_generator,
+    training_losses,
+)
 from tokenizer.metrics import CodeUsage, psnr
 from tokenizer.optimisation import Average, MuonAdamW
 from tokenizer.ordering import Order
@@ -59,6 +65,7 @@ class CodecTraining(LightningModule):
     ) -> None:
         super().__init__()
         self.codec = Codec(backbone, quantizer, block_frames, order)
+        check_recipe(self.codec, recipe)
         self.recipe, self.rates, self.seed = recipe, rates or [], seed
         self.average = Average(self.codec, recipe.average)
         self.usage = CodeUsage(self.codec.codebook_size)

@@ -8,10 +8,13 @@ from data.scenes.accuracy import baselines, check_oracle
 from data.scenes.oracle import Oracle
 from data.scenes.parse import parse_caption
 from data.scenes.score import SlotScore, score_answer, score_caption, total_score
-from data.scenes.spec import SLOTS, Reading
+from data.scenes.spec import COLOURS, MOTIONS, SHAPES, SLOTS, Reading
 from data.scenes.world import Scenes
 
 __all__ = [
+    "COLOURS",
+    "MOTIONS",
+    "SHAPES",
     "SLOTS",
     "Oracle",
     "Reading",

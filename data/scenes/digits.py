@@ -23,7 +23,7 @@ DIGIT_STREAM = 48
 VARIANTS = 6  # images of each digit a split uses
 SHARE = 0.4  # of the objects that may be digits
 COARSE = 64  # cells along one side where distances are measured
-HALF_IMAGE = 1.3  # half an image's width, in radii
+HALF_IMAGE = 1.4  # half an image's width, in radii
 
 
 @cache
@@ -62,7 +62,7 @@ def digit_table(path: Path, split: str) -> np.ndarray:
 def _distances(image: np.ndarray) -> np.ndarray:
     """Signed distances (GRID, GRID), in radii, to the ink of an image in [0, 1]."""
     axis = (np.arange(COARSE) + 0.5) / COARSE * 2 * REACH - REACH
-    ink = _resample(image, axis / HALF_IMAGE) > 0.5
+    ink = _resample(image, axis / HALF_IMAGE) > 0.4
     cell = 2 * REACH / COARSE
     signed = (np.sqrt(_squared(ink)) - np.sqrt(_squared(~ink))) * cell
     fine = (np.arange(GRID) + 0.5) / GRID * 2 - 1

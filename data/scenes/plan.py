@@ -27,10 +27,11 @@ from data.scenes.spec import (
     Thing,
 )
 
-# Amounts by speed: (low, high). A phase that lasts half the clip moves PHASE_SHARE as far.
+# Amounts by speed: (low, high). A phase that lasts half the clip moves and turns PHASE_SHARE as
+# far; at 8 frames a clip even then no shape turns by half its symmetry between two frames.
 DISTANCE = {"slow": (0.20, 0.24), "fast": (0.48, 0.54)}  # picture widths a clip
 PHASE_SHARE = 0.65
-TURN = {"slow": (70.0, 80.0), "fast": (155.0, 165.0)}  # degrees a phase
+TURN = {"slow": (70.0, 80.0), "fast": (155.0, 165.0)}  # degrees a clip
 GROWTH = {"slow": (1.40, 1.48), "fast": (2.0, 2.15)}  # largest / smallest radius in a phase
 HOPS = {"slow": 1.0, "fast": 2.0}  # a phase
 HOP_HEIGHT = 0.24  # picture heights
@@ -112,16 +113,15 @@ def trace(bodies: np.ndarray, times: np.ndarray) -> np.ndarray:
 def segment(motion: str, speed: str | None, start: float, end: float, luck: Chance) -> tuple:
     """The numbers of one action: a row of length SEGMENT."""
     dx = dy = growth = turn = hops = height = 0.0
+    share = PHASE_SHARE if end - start < 0.9 else 1.0
     if motion in MOVES:  # in a hit without a speed: the length is set there
         right, down = DIRECTIONS[motion.removeprefix("moves ")]
-        length = luck.between(*DISTANCE[speed or "slow"]) * (
-            PHASE_SHARE if end - start < 0.9 else 1.0
-        )
+        length = luck.between(*DISTANCE[speed or "slow"]) * share
         length /= float(np.hypot(right, down))
         dx, dy = right * length, down * length
     elif motion in TURNS:
         assert speed
-        turn = np.deg2rad(luck.between(*TURN[speed])) * (1 if motion == TURNS[0] else -1)
+        turn = np.deg2rad(luck.between(*TURN[speed])) * share * (1 if motion == TURNS[0] else -1)
     elif motion in SCALES:
         assert speed
         growth = np.log(luck.between(*GROWTH[speed])) * (1 if motion == SCALES[0] else -1)

@@ -135,7 +135,7 @@ def _name(amounts: np.ndarray, duration: float, cost: float) -> _Fit:
     least = (
         DISTANCE["slow"][0] * share,
         float(np.log(GROWTH["slow"][0])),
-        float(np.deg2rad(TURN["slow"][0])),
+        float(np.deg2rad(TURN["slow"][0])) * share,
     )
     sizes = (length / least[0], abs(growth) / least[1], abs(turn) / least[2])
     kind = int(np.argmax(sizes))
@@ -151,7 +151,7 @@ def _name(amounts: np.ndarray, duration: float, cost: float) -> _Fit:
         speed = "fast" if abs(growth) > between else "slow"
     else:
         motion = TURNS[0] if turn > 0 else TURNS[1]
-        between = np.deg2rad(TURN["slow"][1] + TURN["fast"][0]) / 2
+        between = np.deg2rad(TURN["slow"][1] + TURN["fast"][0]) / 2 * share
         speed = "fast" if abs(turn) > between else "slow"
     return _Fit(cost, motion, float(sizes[kind]), speed)
 

@@ -1,0 +1,78 @@
+"""The codec's commands on real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.clip import Clip
+from data.reading import read_clip
+from data.writing import write_video
+from tokenizer.codec import Codec
+from tokenizer.commands import decode, encode, evaluate, shards
+from tokenizer.files import load_tokens
+
+
+@pytest.fixture
+def model(codec: Codec, tmp_path: Path) -> Path:
+    codec.save(tmp_path / "model" / "codec")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    frames = torch.randint(0, 256, (10, 3, 18, 25), dtype=torch.uint8)
+    times = torch.tensor([0, 0.1, 0.3, 0.35, 0.5, 0.6, 0.7, 0.8, 1.5, 1.6], dtype=torch.float64)
+    return write_video(Clip(frames, times), tmp_path / "clip.mkv")
+
+
+def test_a_file_through_tokens_and_back(model: Path, video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "clip.kvt"
+    (result,) = encode([video], model, out, tokens_per_frame=1.5)
+    assert (result.num_frames, result.height, result.width) == (10, 18, 25)
+    assert result.num_tokens == 18 and result.file_bytes == out.stat().st_size
+    tokens, clip = load_tokens(out), read_clip(video)
+    whole = Codec.load(model / "codec").encode(clip, 1.5)
+    assert all(map(torch.equal, tokens.codes, whole.codes))  # streamed = whole
+    assert torch.equal(tokens.timestamps, clip.timestamps)
+    back = decode(out, tmp_path / "back.mkv", model)
+    assert (back.num_frames, back.num_tokens) == (10, 18)
+    again = read_clip(tmp_path / "back.mkv")
+    assert torch.equal(again.frames, Codec.load(model / "codec").decode(tokens).frames)
+    assert torch.allclose(again.timestamps, clip.timestamps, atol=1e-3)
+
+
+def test_many_files_and_another_size(model: Path, video: Path, tmp_path: Path) -> None:
+    other = write_video(read_clip(video), tmp_path / "other.gif")
+    results = encode([video, other], model, tmp_path / "tokens", height=9, width=9)
+    assert [Path(r.out).name for r in results] == ["clip.kvt", "other.kvt"]
+    assert all(load_tokens(r.out).height == 9 for r in results)
+
+
+def test_mistakes_are_named(model: Path, video: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is one file for 2 inputs"):
+        encode([video, video], model, tmp_path / "a.kvt")
+    with pytest.raises(ValueError, match="two inputs would both become"):
+        encode([video, video], model, tmp_path / "a")
+    with pytest.raises(ValueError, match="give a .kvt file or a folder"):
+        encode([video], model, video)
+    with pytest.raises(ValueError, match="no inputs"):
+        encode([], model, tmp_path / "a")
+    with pytest.raises(ValueError, match=r"tokens_per_frame=50: .* 0.25 to 6 .* 18x25"):
+        encode([video], model, tmp_path / "a.kvt", tokens_per_frame=50)
+    with pytest.raises(FileNotFoundError):
+        encode([tmp_path / "none.mp4"], model, tmp_path / "a.kvt")
+    with pytest.raises(ValueError, match="not a codec directory"):
+        encode([video], tmp_path, tmp_path / "a.kvt")
+    assert not (tmp_path / "a.kvt").exists()
+
+
+def test_evaluate_and_shards_of_a_made_world(model: Path, tmp_path: Path) -> None:
+    report = evaluate("scenes:easy", model, [0.5], num_clips=3, num_frames=5, height=16, width=16)
+    assert report.num_clips == 3 and [rate.asked for rate in report.rates] == [None, 0.5]
+    done = shards(
+        "scenes:easy", model, tmp_path / "s", num_clips=3, num_frames=5, height=16, width=16
+    )
+    assert done.clips == 3 and done.tokens == 3 * 2 * 8

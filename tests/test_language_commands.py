@@ -1,0 +1,65 @@
+"""The language model's commands, as functions, on files."""
+
+from pathlib import Path
+
+import pytest
+
+from data.clip import Clip
+from data.writing import write_video
+from lm import commands
+from lm.tasks import Model
+
+
+@pytest.fixture(scope="module")
+def saved(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    model.save(folder)
+    return folder
+
+
+@pytest.fixture
+def video(clips: list[Clip], tmp_path: Path) -> Path:
+    path = tmp_path / "clip.gif"
+    write_video(clips[0], path)
+    return path
+
+
+def test_caption(saved: Path, video: Path, model: Model) -> None:
+    plain = commands.caption([video, video], saved)
+    assert [c.video for c in plain] == [str(video)] * 2
+    assert plain[0].caption == plain[1].caption == model.caption(video)
+    assert str(plain[0]) == f"{video}: {plain[0].caption}"
+    assert len(commands.caption([video], saved, samples=3)) == 3
+    with pytest.raises(ValueError, match="samples=0"):
+        commands.caption([video], saved, samples=0)
+
+
+def test_ask_and_recognize(saved: Path, video: Path) -> None:
+    answer = commands.ask(video, "what colour is it?", saved, choices="red, blue ,green")
+    assert answer.answer in ("red", "blue", "green")
+    ranked = commands.recognize(video, "falls,rises", saved)
+    assert sum(score.probability for score in ranked.labels) == pytest.approx(1)
+    assert len(str(ranked).splitlines()) == 2
+    with pytest.raises(ValueError, match="separate the choices"):
+        commands.recognize(video, " , ", saved)
+
+
+def test_generate(saved: Path, tmp_path: Path) -> None:
+    film = commands.generate("a red ball", tmp_path / "out.gif", saved, seed=2)
+    assert (film.num_frames, film.height, film.width, film.seconds) == (4, 16, 24, 1.0)
+    again = commands.generate("a red ball", tmp_path / "again.gif", saved, seed=2)
+    assert (tmp_path / "out.gif").read_bytes() == Path(again.out).read_bytes()
+
+
+def test_evaluate_writes_its_figures(saved: Path, tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    found = commands.evaluate("scenes:easy", saved, num_clips=2, num_films=1, out=out)
+    assert found.value("caption_exact") in (0.0, 0.5, 1.0)
+    assert out.is_file() and found.protocol["source"].startswith("scenes:easy")
+
+
+def test_missing_files_are_named(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match="nothing.mp4"):
+        commands.caption([tmp_path / "nothing.mp4"], saved)
+    with pytest.raises(FileNotFoundError, match="no such directory"):
+        commands.caption([tmp_path / "nothing.mp4"], tmp_path / "nobody")

@@ -1,0 +1,82 @@
+"""Training a language model: resumption is exact, the run leaves a model, mistakes are one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from data.clip import Clip
+from lm.tasks import Model
+from tokenizer.fitting import FitReport, fit
+
+ROOT = Path(__file__).parent.parent
+SIZES = ["width=16", "layers=1", "heads=2", "kv_heads=1", "head_dim=8", "hidden=24", "context=96"]
+
+
+def run(run_folder: Path, out: Path, *more: str, stop_at: int = 0) -> FitReport:
+    from lm.training import LanguageTraining, ShardData
+
+    class Stopping(LanguageTraining):
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if self.global_step == stop_at:
+                self.trainer.should_stop = True
+
+    argv = [f"--model.sizes.{size}" for size in SIZES]
+    argv += [f"--data.shards={run_folder / 'tokens'}", f"--out={out}", "--trainer.max_steps=6"]
+    argv += ["--data.batch_size=4", "--trainer.enable_progress_bar=false", "--precision=32-true"]
+    argv += ["--trainer.accelerator=cpu", "--data.mixture.rates=[3]", *more]
+    module = Stopping if stop_at else LanguageTraining
+    return fit(module, ShardData, argv, "kinolex lm fit", "runs/lm")
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "model.safetensors")
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    run_folder: Path, tmp_path: Path, clips: list[Clip]
+) -> None:
+    whole = run(run_folder, tmp_path / "a", f"--data.held_out={run_folder / 'tokens'}",
+                "--trainer.val_check_interval=3", "--model.samples=1")  # fmt: skip
+    assert whole.steps == 6 and whole.finished
+    assert "val/loss" in whole.metrics
+    run(run_folder, tmp_path / "b", stop_at=3)
+    resumed = run(run_folder, tmp_path / "b", "--ckpt_path=last")
+    assert resumed.steps == 6
+    want, got = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert want.keys() == got.keys()
+    for name in want:
+        assert torch.equal(want[name], got[name]), name
+    model = Model.load(tmp_path / "a" / "model")
+    assert isinstance(model.caption(clips[0]), str)
+    assert (tmp_path / "a" / "metrics.csv").is_file()
+    assert list((tmp_path / "a").glob("events.out.tfevents.*"))
+
+
+def test_a_codec_that_did_not_make_the_tokens_is_refused(
+    run_folder: Path, tmp_path: Path, model: Model
+) -> None:
+    from tokenizer.codec import Codec
+
+    Codec(model.codec.backbone, model.codec.quantizer, block_frames=4).save(tmp_path / "other")
+    with pytest.raises(ValueError, match="give that codec"):
+        run(run_folder, tmp_path / "c", f"--model.codec={tmp_path / 'other'}")
+
+
+def test_shipped_configs_are_accepted() -> None:
+    """Every file of configs/lm parses over the base against the real signatures."""
+    from lm.training import LanguageTraining, ShardData
+    from tokenizer.fitting import FitCLI
+
+    base = ROOT / "configs" / "lm" / "base.yaml"
+    files = sorted((ROOT / "configs" / "lm").rglob("*.yaml"))
+    assert base in files
+    for file in files:
+        content = yaml.safe_load(file.read_text())
+        assert content, file
+        if file != base:
+            assert len(file.read_text().splitlines()) <= 12, f"{file} is more than a difference"
+    assert FitCLI and LanguageTraining and ShardData

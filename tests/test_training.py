@@ -1,0 +1,193 @@
+"""Training by LightningCLI: resumes bit for bit, stops cleanly, errs in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from tokenizer.callbacks import Clock, FiniteGuard
+from tokenizer.codec import Codec
+from tokenizer.fitting import FitReport, choose_precision
+from tokenizer.training import ClipData, CodecTraining, fit
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "tokenizer"
+TINY = [
+    f"--config={CONFIGS / 'base.yaml'}",
+    "--precision=32-true",
+    "--data.source=scenes:easy",
+    "--data.num_frames=4",
+    "--data.height=16",
+    "--data.width=16",
+    "--data.batch_size=2",
+    "--data.held_out=3",
+    "--model.block_frames=4",
+    "--model.rates=[0.5]",
+    "--model.recipe.crop=8",
+    "--model.recipe.round_from=0.2",
+    "--model.backbone.init_args.channels=8",
+    "--model.backbone.init_args.latent_channels=8",
+    "--model.backbone.init_args.latent_blocks=1",
+    "--trainer.max_steps=6",
+    "--trainer.enable_progress_bar=false",
+    "--checkpoint_every=3",
+]
+
+
+def run(out: Path, *more: str) -> FitReport:
+    return fit([*TINY, f"--out={out}", *more])
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FitReport]:
+    """A run of six steps, never interrupted."""
+    out = tmp_path_factory.mktemp("straight")
+    return out, run(out, "--trainer.val_check_interval=3")
+
+
+def test_a_run_leaves_all_that_is_promised(straight: tuple[Path, FitReport]) -> None:
+    out, report = straight
+    assert report.finished and report.steps == 6 and report.exported == str(out / "codec")
+    assert report.metrics["val/psnr"] > 0 and "val/perplexity" in report.metrics
+    codec = Codec.load(out / "codec")
+    assert codec.trained_size == (16, 16) and codec.block_frames == 4
+    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "config.yaml", "metrics.csv"):
+        assert (out / name).is_file()
+    events = b"".join(file.read_bytes() for file in out.glob("events.out.tfevents.*"))
+    assert b"GIF89a" in events and b"val/original_and_rates" in events
+    assert "val/psnr_at_0.5" in (out / "metrics.csv").read_text()
+    checkpoint = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 6 and "hyper_parameters" not in checkpoint
+
+
+def test_resumed_equals_uninterrupted(straight: tuple[Path, FitReport], tmp_path: Path) -> None:
+    class Stop(Clock):
+        def on_train_batch_end(self, trainer, *_) -> None:  # noqa: ANN001
+            trainer.should_stop = trainer.should_stop or trainer.global_step == 4
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tokenizer.fitting.Clock", Stop)
+        assert run(tmp_path, "--trainer.val_check_interval=3").steps == 4
+    report = run(tmp_path, "--trainer.val_check_interval=3", "--ckpt_path=last")
+    assert report.steps == 6
+    whole, resumed = (Codec.load(out / "codec") for out in (straight[0], tmp_path))
+    assert whole.codec_id == resumed.codec_id
+
+
+def test_ctrl_c_finishes_the_step_saves_and_exports(tmp_path: Path) -> None:
+    class Interrupting(Clock):
+        def on_train_batch_start(self, trainer, *args) -> None:  # noqa: ANN001
+            super().on_train_batch_start(trainer, *args)
+            if trainer.global_step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tokenizer.fitting.Clock", Interrupting)
+        report = run(tmp_path)
+    assert not report.finished and report.steps == 3
+    assert signal.getsignal(signal.SIGINT) is before
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 3
+    assert run(tmp_path, "--ckpt_path=last").steps == 6
+
+
+def test_time_ends_a_run_and_drives_its_schedules(tmp_path: Path) -> None:
+    report = run(tmp_path, "--max_minutes=0.002", "--trainer.max_steps=1000")
+    assert report.finished and 1 <= report.steps < 1000
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["callbacks"]["Clock"]["seconds"] >= 0.12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.recipe.crops=3"], "crops"),
+        (["--model.recipe.crop=big"], "crop"),
+        (["--model.quantizer=FSQ", "--model.quantizer.levls=[5]"], "levls"),
+        (["--config=nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_mistakes_in_settings_are_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "out", *arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ckpt_path=last"], "no checkpoint .*last.ckpt"),
+        (["--data.source=nowhere"], "no source 'nowhere'"),
+        (["--trainer.max_steps=-1"], "training without an end"),
+        (["--max_minutes=-1"], "max_minutes=-1"),
+        (["--model.block_frames=3"], "block_frames=3"),
+        (["--model.recipe.crop=12"], "crop=12: .*multiple of the codec's stride 8"),
+    ],
+)
+def test_mistakes_in_values_say_what_to_do(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
+        run(tmp_path / "out", *arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("delta", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_every_config_builds_its_codec(delta: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(delta.read_text().splitlines()) <= 9
+    with pytest.raises(SystemExit) as stop:
+        fit([*TINY, f"--config={delta}", "--print_config"])
+    assert stop.value.code == 0
+    assert "class_path: tokenizer.quantizer.FSQ" in capsys.readouterr().out
+
+
+def test_the_guard_stops_a_run_that_stays_broken() -> None:
+    guard, module = FiniteGuard(patience=1), CodecTraining()
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    optimizer = module.configure_optimizers()
+
+    class Trainer:
+        global_step = 5
+
+    for p in module.parameters():
+        p.grad = torch.full_like(p, torch.nan)
+    guard.on_before_optimizer_step(Trainer(), module, optimizer)  # type: ignore[arg-type]
+    assert all(p.grad is None for p in module.parameters()) and guard.num_skipped == 1
+    next(module.parameters()).grad = torch.full_like(next(module.parameters()), torch.inf)
+    with pytest.raises(ValueError, match="2 steps in a row .* lower the learning rates"):
+        guard.on_before_optimizer_step(Trainer(), module, optimizer)  # type: ignore[arg-type]
+    again = FiniteGuard()
+    again.load_state_dict(guard.state_dict())
+    assert again.num_skipped == 2
+
+
+def test_precision_is_measured_once() -> None:
+    assert choose_precision() in ("32-true", "bf16-mixed")
+    assert choose_precision() is choose_precision()
+
+
+def test_clips_of_a_step_follow_from_seed_and_step_alone() -> None:
+    class Trainer:
+        global_rank, world_size = 0, 1
+
+        def __init__(self, step: int) -> None:
+            self.global_step = step
+
+    def batch(step: int, ahead: int, seed: int = 0) -> torch.Tensor:
+        data = ClipData("scenes:easy", 2, 8, 8, batch_size=3, seed=seed)
+        data.setup("fit")
+        data.trainer = Trainer(step)  # type: ignore[assignment]
+        loader = iter(data.train_dataloader())
+        return [next(loader) for _ in range(ahead + 1)][-1]
+
+    assert torch.equal(batch(0, 4), batch(4, 0))
+    assert not torch.equal(batch(0, 4), batch(0, 4, seed=1))

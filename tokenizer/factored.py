@@ -1,0 +1,170 @@
+"""`FactoredBackbone`: convolutions over space, then over time, with channels last throughout.
+
+A 3x3x3 convolution split into 3x3 in space and 3 in time has 2.3 times fewer operations; keeping
+channels last makes norms, pointwise maps and the temporal part plain matrix products, so that the
+saving is real on a CPU (docs/log.md). Block-causal like every backbone: a block sees itself and
+one frame of the past at each layer.
+
+Legend: B blocks, T, H, W frames and places, C channels, N = t*h*w latents of a block.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tokenizer.backbone import Backbone
+from tokenizer.layers import Past
+from tokenizer.ordering import MAX_LEVEL
+
+
+class Spatial(nn.Conv2d):
+    """3x3 convolution of each frame, zeros around the picture: (B, T, H, W, C) to (..., C')."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+        self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore
+        y = super().forward(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return y.unflatten(0, x.shape[:2])
+
+
+class Temporal(nn.Linear):
+    """Each place's frame with the one before and the one after it, as one matrix product.
+
+    After the block's last frame that frame is repeated: nothing of a later block is seen.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(3 * inputs, outputs)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:  # pyright: ignore
+        before = past.frame_before(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+        x = torch.cat([before, x, x[:, -1:]], 1)  # (B, T + 2, H, W, C)
+        return super().forward(torch.cat([x[:, :-2], x[:, 1:-1], x[:, 2:]], -1))
+
+
+class Norm(nn.Module):
+    """RMS norm over the channels of each place, with a learned gain."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.gain.to(x.dtype), 1e-6)
+
+
+class FactoredResidual(nn.Module):
+    """x + temporal(activation(spatial(norm(x))))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = Norm(channels)
+        self.spatial = Spatial(channels, channels)
+        self.temporal = Temporal(channels, channels)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        return x + self.temporal(F.silu(self.spatial(self.norm(x))), past)
+
+
+class FactoredBackbone(Backbone):
+    """Block-causal convolutions, space and time apart: several times quicker on a CPU.
+
+    Args:
+        dim: Dimensions of the vectors to quantize; the codec checks it against the quantizer.
+        patch: Pixels per side folded into channels before the first convolution.
+        time_stride: Frames per latent.
+        stride: Further spatial stride; a latent covers `patch * stride` pixels a side.
+        channels: Width at patch resolution.
+        latent_channels: Width at latent resolution.
+        blocks: Residual blocks at patch resolution, on each side.
+        latent_blocks: Residual blocks at latent resolution, on each side.
+    """
+
+    def __init__(
+        self,
+        dim: int = 4,
+        patch: int = 4,
+        time_stride: int = 2,
+        stride: int = 2,
+        channels: int = 48,
+        latent_channels: int = 128,
+        blocks: int = 1,
+        latent_blocks: int = 1,
+    ) -> None:
+        super().__init__()
+        self.arguments = {
+            "dim": dim,
+            "patch": patch,
+            "time_stride": time_stride,
+            "stride": stride,
+            "channels": channels,
+            "latent_channels": latent_channels,
+            "blocks": blocks,
+            "latent_blocks": latent_blocks,
+        }
+        for name, value in self.arguments.items():
+            if value < (0 if name.endswith("blocks") else 1):
+                raise ValueError(f"{name}={value}: a FactoredBackbone needs a positive number")
+        self.patch, self.stride, self.time_stride = patch, stride, time_stride
+        self.space_stride = patch * stride
+        wide, folded = latent_channels, channels * time_stride * stride * stride
+        pixels = 3 * patch * patch
+        self.stem = Spatial(pixels, channels)
+        self.down = nn.ModuleList([FactoredResidual(channels) for _ in range(blocks)])
+        self.narrow = nn.Linear(folded, wide)
+        self.level = nn.Embedding(MAX_LEVEL + 1, wide)
+        self.encoder = nn.ModuleList([FactoredResidual(wide) for _ in range(latent_blocks)])
+        self.to_vector = nn.Sequential(Norm(wide), nn.Linear(wide, dim))
+        self.from_vector = nn.Linear(dim, wide)
+        self.hops = nn.Embedding(MAX_LEVEL + 1, wide)
+        self.decoder = nn.ModuleList([FactoredResidual(wide) for _ in range(latent_blocks)])
+        self.widen = nn.Linear(wide, folded)
+        self.up = nn.ModuleList([FactoredResidual(channels) for _ in range(blocks)])
+        self.head_norm = Norm(channels)
+        self.head = Spatial(channels, pixels)
+        nn.init.zeros_(self.level.weight)
+        nn.init.zeros_(self.hops.weight)
+
+    def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
+        x = fold(pixels.permute(0, 2, 3, 4, 1), 1, self.patch)  # (B, T, H/patch, W/patch, C)
+        x = self.stem(x)
+        for block in self.down:
+            x = block(x, past)
+        x = self.narrow(fold(x, self.time_stride, self.stride))  # (B, t, h, w, C)
+        x = x + self.level(level).view(x.shape[1:])
+        for block in self.encoder:
+            x = block(x, past)
+        return self.to_vector(x).flatten(1, 3)  # (B, N, dim)
+
+    def decode(
+        self, vectors: Tensor, hops: Tensor, grid: tuple[int, int, int], past: Past
+    ) -> Tensor:
+        x = self.from_vector(vectors) + self.hops(hops.clamp(max=MAX_LEVEL))  # (B, N, C)
+        x = x.unflatten(1, grid)
+        for block in self.decoder:
+            x = block(x, past)
+        x = unfold(self.widen(x), self.time_stride, self.stride)  # (B, T, H/patch, W/patch, C)
+        for block in self.up:
+            x = block(x, past)
+        x = unfold(self.head(self.head_norm(x)), 1, self.patch)
+        return x.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W)
+
+
+def fold(x: Tensor, time: int, space: int) -> Tensor:
+    """Space and time to depth: (B, T, H, W, C) -> (B, T/time, H/space, W/space, time*space²*C)."""
+    b, t, h, w, c = x.shape
+    x = x.reshape(b, t // time, time, h // space, space, w // space, space, c)
+    x = x.permute(0, 1, 3, 5, 2, 4, 6, 7)
+    return x.reshape(b, t // time, h // space, w // space, time * space * space * c)
+
+
+def unfold(x: Tensor, time: int, space: int) -> Tensor:
+    """Depth to space and time, the inverse of `fold`."""
+    b, t, h, w, c = x.shape
+    x = x.reshape(b, t, h, w, time, space, space, c // (time * space * space))
+    x = x.permute(0, 1, 4, 2, 5, 3, 6, 7)
+    return x.reshape(b, t * time, h * space, w * space, c // (time * space * space))
