@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it worked, 2 with one line on stderr when the user must mend."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [word for word in arguments if word != "--debug"]
+    arguments = [_underscored(word) for word in arguments if word != "--debug"]
     if arguments[:1] == ["--version"]:
         print(f"kinolex {__version__}")
         return 0
@@ -121,6 +121,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"kinolex {name}: error: {message}", file=sys.stderr)
         return 2
+
+
+def _underscored(word: str) -> str:
+    """`--tokens-per-frame=1` as `--tokens_per_frame=1`: either spelling of an option works."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def _split(words: list[str]) -> tuple[str | None, list[str]]:
@@ -190,6 +198,9 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
         )
     parser.add_function_arguments(function, skip=set(command.positional), as_positional=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    for group in parser._action_groups:  # jsonargparse titles one with the docstring once more
+        if group.title not in ("positional arguments", "options"):
+            group.title = "settings (dashes work as well as underscores)"
     return parser
 
 

@@ -19,12 +19,14 @@ CACHE = Path("runs/cache/clips")
 _VERSION = 1  # raise it when reading gives other pixels than before
 
 
-def fingerprint(path: Path) -> list[Any]:
-    """What changes when a file (or a folder of images) does: place, bytes and time of change."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [file.stat() for file in files]
+def fingerprint(file: Path | bytes) -> list[Any]:
+    """What changes when a file, a folder of images or some bytes do."""
+    if isinstance(file, bytes):
+        return [hashlib.sha256(file).hexdigest()]
+    files = sorted(file.iterdir()) if file.is_dir() else [file]
+    stats = [part.stat() for part in files]
     changed = max(stat.st_mtime_ns for stat in stats)
-    return [str(path.resolve()), sum(stat.st_size for stat in stats), len(files), changed]
+    return [str(file.resolve()), sum(stat.st_size for stat in stats), len(files), changed]
 
 
 class ClipCache:

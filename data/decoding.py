@@ -20,6 +20,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -148,7 +149,7 @@ def decode(file: Media) -> Iterator[tuple[VideoFrame, float]]:
                 origin = frame.pts if origin is None else origin
                 # In whole ticks from the first: a grid of 1/25 s stays exactly that.
                 now = (frame.pts - origin) * base.numerator / base.denominator + shift
-            if now < last - 1.0:  # the clock was reset: go on from here
+            if now < last - 3 * gap:  # the clock was reset: go on from here
                 shift += last + gap - now
                 now = last + gap
             if now <= last:
@@ -163,25 +164,27 @@ def decode(file: Media) -> Iterator[tuple[VideoFrame, float]]:
 def _good_frames(
     container: InputContainer, stream: VideoStream, file: Media
 ) -> Iterator[VideoFrame]:
-    """Frames until the end or the first damage; leading damaged ones are left out."""
-    count, damaged, trouble = 0, 0, ""
-    packets = container.demux(stream)
+    """Frames until the end or the first damage; damaged ones at the start are left out."""
+    count, damaged, trouble, first_trouble = 0, 0, "", ""
+    packets = _packets(container, stream)
     while not trouble:
         frames: Sequence[VideoFrame] = ()
-        last = False
+        packet = None
         try:
             packet = next(packets, None)
-            if packet is None:
-                break
-            if packet.is_corrupt and packet.size:
-                trouble = "a truncated packet"
-            last = packet.size == 0  # the demuxer's own end of stream
-            frames = stream.decode(None if trouble or last else packet)  # None: what is pending
-        except FFmpegError as error:
-            trouble = _why(error)
+            frames = stream.decode(packet)  # of None: what the decoder still holds
+        except _Truncated:
+            trouble = "a truncated packet"
             frames = _pending(stream)
+        except FFmpegError as error:
+            first_trouble = first_trouble or _why(error)
+            if count or packet is None:
+                trouble = _why(error)
+                frames = _pending(stream)
+            else:
+                damaged += 1  # the file may begin between key frames: go on to the next
         for frame in frames:
-            if not frame.is_corrupt:
+            if not frame.is_corrupt and (count or not damaged or frame.key_frame):
                 count += 1
                 yield frame
             elif not count:
@@ -189,15 +192,37 @@ def _good_frames(
             else:
                 trouble = "a damaged frame"
                 break
-        if last:
+        if packet is None:
             break
     if not count:
-        found = trouble or (f"{damaged} damaged frames" if damaged else "no frames")
+        found = first_trouble or trouble or (f"{damaged} damaged" if damaged else "no frames")
         raise VideoError(file.name, f"has no frame that can be decoded ({found})", _BROKEN)
     if damaged:
         _warn(f"{file.name}: left out {damaged} damaged frames at the start")
     if trouble:
         _warn(f"{file.name}: stopped at {trouble} after {count} frames; {_BROKEN}")
+
+
+class _Truncated(Exception):
+    """The last packet is not whole."""
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """The stream's packets. One marked as damaged counts as cut off only if it is the last:
+    a break in a transport stream marks whole ones too, and the decoder judges those."""
+    doubtful = None
+    for packet in container.demux(stream):
+        if packet.size == 0:  # the demuxer's own end
+            break
+        if doubtful is not None:
+            yield doubtful
+            doubtful = None
+        if packet.is_corrupt:
+            doubtful = packet
+        else:
+            yield packet
+    if doubtful is not None:
+        raise _Truncated
 
 
 def _all_but_last(frames: Iterator[VideoFrame], name: str) -> Iterator[VideoFrame]:

@@ -60,7 +60,7 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
     ),
     "heldout": (
         _arena("deadly_corridor"),
-        _arena("predict_position"),
+        _arena("predict_position", share=0.5),
         _arena("take_cover", armed=False),
         _arena("health_gathering_supreme", armed=False),
         *_levels("freedoom1.wad", "E4M1 E4M3 E4M4 E4M5 E4M6 E4M8", share=3),
@@ -82,8 +82,8 @@ _KIND_ACTORS = {
     "dead body": "DeadMarine DeadZombieMan DeadDoomImp DeadShotgunGuy DeadDemon "
     "DeadCacodemon DeadLostSoul GibbedMarine GibbedMarineExtra Gibs ColonGibs BrainStem "
     "LiveStick DeadStick HeadsOnAStick HeadOnAStick HeadCandles NonsolidMeat2 NonsolidMeat3 "
-    "NonsolidMeat4 NonsolidMeat5 NonsolidTwitch Meat2 Meat3 Meat4 Meat5 BloodyTwitch HangTSkull HangNoGuts "
-    "HangBNoBrain HangTLookingUp HangTLookingDown HangTNoBrain",
+    "NonsolidMeat4 NonsolidMeat5 NonsolidTwitch Meat2 Meat3 Meat4 Meat5 BloodyTwitch HangTSkull "
+    "HangNoGuts HangBNoBrain HangTLookingUp HangTLookingDown HangTNoBrain",
     "medkit": "Medikit CustomMedikit Stimpack",
     "bottle": "HealthBonus Poison",
     "helmet": "ArmorBonus",

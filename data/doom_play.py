@@ -47,6 +47,7 @@ class Sighting:
     kind: str  # a word of `doom_places.KINDS`, or "?"
     share: float  # of the picture, 0 to 1
     x: float  # centre of its pixels, 0 left edge, 1 right edge
+    contrast: float  # spread of brightness in and around it, 0 to 255: in the dark, next to none
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Stage:
         self._finish()
         self._layout = self._survey(scenario) if scenario.map else None
         self._start(scenario, seed)
-        self._act(STILL, tics=12)  # the first tics after a start can show the last episode's bob
+        self._act(STILL, tics=12, look=False)  # the first tics after a start can show the last episode's bob
 
     def _start(self, scenario: Scenario, seed: int, survey: bool = False) -> None:
         key = f"{scenario.wad} {survey}"
@@ -138,9 +139,10 @@ class Stage:
             game.init()
         return game
 
-    def _act(self, action: str, tics: int = TICS) -> None:
+    def _act(self, action: str, tics: int = TICS, look: bool = True) -> None:
         if not self._game.is_episode_finished():
-            self._game.make_action([float(name == action) for name in BUTTONS], tics)
+            self._game.set_action([float(name == action) for name in BUTTONS])
+            self._game.advance_action(tics, look)
 
     def _variable(self, name: str) -> float:
         return float(self._game.get_game_variable(getattr(self._vizdoom.GameVariable, name)))
@@ -150,14 +152,14 @@ class Stage:
         self._health = self._variable("HEALTH")
         names = [*BUTTONS][:6]
         for _ in range(int(rng.integers(1, 4))):
-            self._act(names[int(rng.integers(len(names)))], tics=int(rng.integers(3, 16)))
+            self._act(names[int(rng.integers(len(names)))], int(rng.integers(3, 16)), look=False)
         self._act(STILL, tics=5 * TICS)  # to a stop
 
     def settle(self, rng: np.random.Generator) -> bool:
         """Levels: stand where something can be named ahead; False if there is no such spot."""
         assert self._layout is not None
         self._health = self._variable("HEALTH")
-        self._act(_TURNS[int(rng.integers(2))], int(rng.integers(1, 20)))
+        self._act(_TURNS[int(rng.integers(2))], int(rng.integers(1, 20)), look=False)
         spots, things = self._layout.spots, self._layout.things
         way = things[None] - spots[:, None]  # (S, N, 2)
         off = np.arctan2(way[..., 1], way[..., 0]) - math.radians(self._variable("ANGLE"))
@@ -202,7 +204,7 @@ class Stage:
     def step(self, action: str | None = None) -> Shot | None:
         """Do `action` for the time of a frame, then look; None if the play is over."""
         if action in _TURNS:
-            self._act(action, TICS - 1)
+            self._act(action, TICS - 1, look=False)
             self._act(STILL, 1)
         elif action:
             self._act(action)
@@ -252,13 +254,26 @@ def _sightings(state: Any) -> tuple[Sighting, ...]:
     columns = np.broadcast_to(np.arange(width) + 0.5, (height, width)).ravel()
     area = np.bincount(values.ravel(), minlength=256)
     moment = np.bincount(values.ravel(), weights=columns, minlength=256)
+    light = brightness(state.screen_buffer)
     return tuple(
         Sighting(
             label.object_id,
             kind,
-            area[label.value] / (height * width),
-            moment[label.value] / area[label.value] / width,
+            float(area[label.value] / (height * width)),
+            float(moment[label.value] / area[label.value] / width),
+            float(
+                light[
+                    max(label.y - 1, 0) : label.y + label.height + 1,
+                    max(label.x - 1, 0) : label.x + label.width + 1,
+                ].std()
+            ),
         )
         for label, kind in seen
         if area[label.value]
     )
+
+
+def brightness(frame: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) -> (H, W), 0 to 255."""
+    wide = frame.astype(np.uint16)
+    return (wide[..., 0] * 2 + wide[..., 1] * 5 + wide[..., 2]) >> 3

@@ -15,6 +15,7 @@ import numpy as np
 from data.doom_play import Sighting
 
 MIN_PIXELS = 16  # of the output picture, or a thing is too small to be named
+MIN_CONTRAST = 16.0  # of 255, or it is lost in the dark or in a red flash
 MIN_SHARE = 40 / (160 * 120)  # of the picture at any size
 _RIVAL = 0.6  # a second kind with more of the first one's pixels makes the choice a matter of taste
 _SLIDE = 3  # frames in which the player still glides from what was done before
@@ -79,7 +80,14 @@ def hurt(states: np.ndarray, before: bool) -> str:
     return "no" if lost == 0 and not before else "unclear"
 
 
-def things_in(sightings: Sequence[Sequence[Sighting]], smallest: float) -> list[dict[str, Any]]:
+def is_plain(seen: Sighting, smallest: float, strictness: float = 1.0) -> bool:
+    """Whether something is large and clear enough to be named."""
+    return seen.share >= smallest * strictness and seen.contrast >= MIN_CONTRAST * strictness
+
+
+def things_in(
+    sightings: Sequence[Sequence[Sighting]], smallest: float, strictness: float = 1.0
+) -> list[dict[str, Any]]:
     """What is in view, kind by kind, the most pixels first.
 
     Returns:
@@ -90,7 +98,7 @@ def things_in(sightings: Sequence[Sequence[Sighting]], smallest: float) -> list[
     kinds: dict[str, dict[int, list[tuple[int, float, float]]]] = {}
     for time, frame in enumerate(sightings):
         for seen in frame:
-            if seen.share >= smallest:
+            if is_plain(seen, smallest, strictness):
                 track = kinds.setdefault(seen.kind, {}).setdefault(seen.actor, [])
                 track.append((time, seen.share, seen.x))
     total = len(sightings)
@@ -150,7 +158,7 @@ def view_of(
     """
     things = things_in(sightings, smallest)
     if not things:
-        faint = things_in(sightings, smallest / 2)
+        faint = things_in(sightings, smallest, strictness=0.5)
         if any(thing["frames"] > 1 for thing in faint):
             return None
         return {"object": "nothing", "side": "none"}, things

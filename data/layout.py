@@ -21,6 +21,11 @@ _SPLITS = ("train", "heldout", "unseen", "validation", "val", "test", "eval")
 _ALIASES = {"heldout": ("heldout", "validation", "val", "test", "eval")}
 
 
+def split_names(split: str) -> tuple[str, ...]:
+    """The names that a split may go by."""
+    return _ALIASES.get(split, (split,))
+
+
 def find_rows(path: Path, split: str) -> tuple[Path, list[Row]]:
     """The folder that a split's file names start from, and its rows.
 
@@ -33,8 +38,7 @@ def find_rows(path: Path, split: str) -> tuple[Path, list[Row]]:
     """
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder; check the path")
-    names = _ALIASES.get(split, (split,))
-    root = next((path / name for name in names if (path / name).is_dir()), None)
+    root = next((path / name for name in split_names(split) if (path / name).is_dir()), None)
     if root is None:
         present = [name for name in _SPLITS if (path / name).is_dir()]
         if split != "train" or present:

@@ -86,7 +86,7 @@ def _with_times(frames: Clip | Tensor, fps: float | None, suffix: str) -> Clip:
         return frames if fps is None else Clip.from_frames(frames.frames, fps)
     if fps is None and len(frames) > 1 and suffix != ".png":
         raise ValueError("frames without times: give fps, or a Clip")
-    return Clip.from_frames(frames, fps or 1.0)
+    return Clip.from_frames(frames, 1.0 if fps is None else fps)
 
 
 def _durations(clip: Clip, ticks: int, shortest: int = 1) -> list[int]:
@@ -240,7 +240,7 @@ def sheet(frames: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarra
     """
     images = _images(frames)
     count, height, width, _ = images.shape
-    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    columns = math.ceil(math.sqrt(count)) if columns is None else min(columns, count)
     if columns < 1 or gap < 0:
         raise ValueError(
             f"columns={columns}, gap={gap}: give at least one column and no negative gap"

@@ -19,6 +19,8 @@ from lm.model import Decoder, DecoderConfig, Sizes
 from lm.vocabulary import Vocabulary
 from tokenizer.optimisation import MuonAdamW, Schedule
 
+MAX_LEVELS = 32  # values of a code vector's dimension up to which they are told one-hot
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,6 +62,26 @@ class StepReport:
     skipped: bool  # not finite: weights were left alone
 
 
+def code_features(vectors: Tensor) -> Tensor:
+    """What a model is told of each code: its vector, and each number of few values one-hot.
+
+    Scalar-quantized codes share levels dimension by dimension; told which, a model need not learn
+    a thousand codes one by one.
+
+    Args:
+        vectors: The codec's vector of each code, float (codes, D).
+
+    Returns:
+        float (codes, features).
+    """
+    parts = [vectors.float()]
+    for column in vectors.float().T:
+        levels = column.unique()
+        if len(levels) <= MAX_LEVELS:
+            parts.append((column[:, None] == levels).float())
+    return torch.cat(parts, dim=1)
+
+
 def make_decoder(
     vocabulary: Vocabulary, code_vectors: Tensor, sizes: Sizes | None = None, seed: int = 0
 ) -> Decoder:
@@ -72,17 +94,18 @@ def make_decoder(
         seed: Of the weights.
     """
     sizes = sizes or Sizes()
+    features = code_features(code_vectors)
     slots = max((max(f.tokens_per_block) for f in vocabulary.presets), default=1)
     config = DecoderConfig(
         **asdict(sizes),
         num_ids=len(vocabulary),
         video_start=vocabulary.video_start,
-        code_dim=code_vectors.shape[1],
+        code_dim=features.shape[1],
         num_slots=slots if sizes.slot_embedding else 0,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Decoder(config, code_vectors)
+        return Decoder(config, features)
 
 
 def make_optimizer(decoder: Decoder, recipe: Recipe) -> MuonAdamW:

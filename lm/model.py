@@ -1,8 +1,9 @@
 """`Decoder`: a decoder-only transformer in Qwen3's layout over text and video-code ids.
 
 RMSNorm before each part, grouped-query attention with normalised queries and keys, SwiGLU, 1-D
-rotary positions. Video codes enter as a table row plus a linear map of the codec's own vector
-for the code, and (optionally, outside Qwen3's layout) an embedding of their index in the block.
+rotary positions. Video codes enter, and are scored, by a table row plus a linear map of features
+that the codec gives them, which folds into the tables; and (optionally, outside Qwen3's layout)
+with an embedding of their index in the block.
 Knows ids, not what they mean; knows no trainer and no codec.
 
 Shapes: B rows, L tokens, D width, V ids, H query heads, G key/value heads, E head size.
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from lm.cache import Cache
 from lm.segments import segment_mask
 
+EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
+_INPUTS = ("table.weight", "slots.weight", "code_map.weight")
 Rope = tuple[Tensor, Tensor]  # cosines and signed sines of the positions
 
 
@@ -62,7 +65,7 @@ class DecoderConfig(Sizes):
 
     num_ids: int  # V: length of the vocabulary
     video_start: int  # first id that is a video code
-    code_dim: int  # length of the codec's vector for a code; 0: codes have a table only
+    code_dim: int  # features of a code; 0: codes have tables only
     num_slots: int  # places in a block told apart; later ones look like the last; 0: none
 
     def to_json(self) -> dict[str, Any]:
@@ -144,26 +147,27 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     """ids in, hidden states out; `logits` turns hidden states into scores of ids.
 
-    code_vectors: float (V - video_start, code_dim), the codec's vector of each code.
+    code_features: float (V - video_start, code_dim), what is known of each code.
     """
 
-    def __init__(self, config: DecoderConfig, code_vectors: Tensor | None = None) -> None:
+    def __init__(self, config: DecoderConfig, code_features: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
         num_codes = config.num_ids - config.video_start
-        if code_vectors is None:
-            code_vectors = torch.zeros(num_codes, config.code_dim)
-        if code_vectors.shape != (num_codes, config.code_dim):
+        if code_features is None:
+            code_features = torch.zeros(num_codes, config.code_dim)
+        if code_features.shape != (num_codes, config.code_dim):
             raise ValueError(
-                f"code vectors {tuple(code_vectors.shape)}: the vocabulary has {num_codes} codes "
-                f"of {config.code_dim} numbers: load the codec the vocabulary was made for"
+                f"code features {tuple(code_features.shape)}: the vocabulary has {num_codes} codes "
+                f"of {config.code_dim} features: load the codec the vocabulary was made for"
             )
-        self.code_vectors: Tensor
+        self.code_features: Tensor
         self.cos: Tensor
         self.sin: Tensor
         self.table = nn.Embedding(config.num_ids, config.width)
-        self.register_buffer("code_vectors", code_vectors.detach().float().clone())
-        self.code_map = nn.Linear(config.code_dim, config.width) if config.code_dim else None
+        self.register_buffer("code_features", code_features.detach().float().clone())
+        self.code_map = self._feature_map()
+        self.head_map = None if config.tied else self._feature_map()
         self.slots = nn.Embedding(config.num_slots, config.width) if config.num_slots else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
@@ -175,15 +179,16 @@ class Decoder(nn.Module):
         self.register_buffer("sin", torch.cat([-sin, sin], dim=-1), persistent=False)
         self._initialise()
 
+    def _feature_map(self) -> nn.Linear | None:
+        config = self.config
+        return nn.Linear(config.code_dim, config.width, bias=False) if config.code_dim else None
+
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.02)
+                nn.init.normal_(parameter, std=EMBEDDING_STD if name in _INPUTS else 0.02)
             if name.endswith(("out.weight", "down.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.layers))
-        if self.code_map is not None:
-            nn.init.normal_(self.code_map.weight, std=0.02)
-            nn.init.zeros_(self.code_map.bias)
 
     def embed(self, ids: Tensor, slots: Tensor | None) -> Tensor:
         """Input embeddings (B, L, D)."""
@@ -191,7 +196,7 @@ class Decoder(nn.Module):
         codes = ids - self.config.video_start
         is_code = (codes >= 0).unsqueeze(-1)
         if self.code_map is not None:
-            x = x + is_code * self.code_map(F.embedding(codes.clamp(min=0), self.code_vectors))
+            x = x + is_code * self.code_map(F.embedding(codes.clamp(min=0), self.code_features))
         if self.slots is not None and slots is not None:
             x = x + is_code * self.slots(slots.clamp(max=self.config.num_slots - 1))
         return x
@@ -234,18 +239,32 @@ class Decoder(nn.Module):
             cache.advance(ids.shape[1])
         return self.norm(x)
 
-    def logits(self, hidden: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-        """Scores (..., stop - start) of the ids in [start, stop), all ids by default."""
+    def logits(
+        self, hidden: Tensor, start: int = 0, stop: int | None = None, table: Tensor | None = None
+    ) -> Tensor:
+        """Scores (..., stop - start) of the ids in [start, stop), all ids by default.
+
+        `table` is what `output_table` returned, for callers that score many times.
+        """
         stop = self.config.num_ids if stop is None else stop
-        weight = self.output_table() if self.head is None else self.head.weight
-        return F.linear(hidden, weight[start:stop])
+        table = self.output_table() if table is None else table
+        return F.linear(hidden, table[start:stop])
+
+    def input_table(self) -> Tensor:
+        """Input embeddings of all ids (V, D), features of codes folded in."""
+        return self._folded(self.table.weight, self.code_map)
 
     def output_table(self) -> Tensor:
-        """Input embeddings of all ids (V, D), code vectors folded in; an export writes these."""
-        if self.code_map is None:
-            return self.table.weight
-        mapped = self.code_map(self.code_vectors)
-        return self.table.weight + F.pad(mapped, (0, 0, self.config.video_start, 0))
+        """What hidden states are compared with to score ids (V, D), features folded in."""
+        if self.head is None:
+            return self.input_table()
+        return self._folded(self.head.weight, self.head_map)
+
+    def _folded(self, table: Tensor, feature_map: nn.Linear | None) -> Tensor:
+        if feature_map is None:
+            return table
+        mapped = feature_map(self.code_features)
+        return table + F.pad(mapped, (0, 0, self.config.video_start, 0))
 
     @property
     def num_parameters(self) -> int:

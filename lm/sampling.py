@@ -126,9 +126,13 @@ def continue_streams(
         rows += [(null, read_prompt(grammar, null)[1]) for null in nulls]
     longest = max(stream.limit for stream in streams)
     cache, hidden = prefill(model, rows, room=longest)
-    active = streams
+    active, table = streams, model.output_table()
+
+    def score(states: Tensor, low: int, high: int) -> Tensor:
+        return model.logits(states, low, high, table).float()
+
     while True:
-        tokens, slots = _draw_step(model, grammar, active, hidden, sampling, guided)
+        tokens, slots = _draw_step(score, grammar, active, hidden, sampling, guided)
         if progress is not None:
             progress(len(active))
         keep = [i for i, stream in enumerate(active) if not stream.finished]
@@ -209,7 +213,7 @@ def _open(
 
 
 def _draw_step(
-    model: Decoder,
+    score: Callable[[Tensor, int, int], Tensor],
     grammar: Grammar,
     active: list[_Stream],
     hidden: Tensor,
@@ -226,7 +230,7 @@ def _draw_step(
         low = min(r[0][0] for r in ranges)
         high = max(span[1] for r in ranges for span in r)
         count = len(active)
-        logits = model.logits(hidden, low, high).float()  # (B, V)
+        logits = score(hidden, low, high)  # (B, V)
         if guided:
             logits, null = logits[:count], logits[count:]
             if any(is_video):

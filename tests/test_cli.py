@@ -96,7 +96,7 @@ def repeat(words: list[str], times: int = 2) -> Answer:
 def test_lists_and_json(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(COMMANDS, "repeat", Command(f"{__name__}:repeat", "", ("words",)))
 
-    assert main(["repeat", "a", "b", "--times", "1", "--json"]) == 0
+    assert main(["repeat", "a", "b", "--times=1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"words": ["a", "b"], "times": 1}
     assert main(["repeat", "a"]) == 0
     assert "words: ['a', 'a']" in capsys.readouterr().out

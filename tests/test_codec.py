@@ -12,9 +12,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from data.clip import Clip
-from tokenizer.backbone import ConvBackbone
+from tokenizer.backbone import Backbone, ConvBackbone
 from tokenizer.codec import Codec
+from tokenizer.factored import FactoredBackbone
 from tokenizer.quantizer import FSQ, Unquantized
+
+
+@pytest.fixture(params=[ConvBackbone, FactoredBackbone], ids=["conv", "factored"])
+def codec(request: pytest.FixtureRequest) -> Codec:
+    """A tiny codec of random weights: 2 latents in time per block of 4 frames, 8 pixels a side."""
+    torch.manual_seed(0)
+    backbone: Backbone = request.param(channels=8, latent_channels=8, blocks=1, latent_blocks=1)
+    made = Codec(backbone, FSQ((8, 5, 5, 5)), block_frames=4)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made.eval()
+
 
 laws = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -75,7 +75,7 @@ def test_later_tokens_change_nothing_earlier(decoder: Decoder, vocabulary: Vocab
 
 def test_the_folded_table_is_what_codes_enter_as(decoder: Decoder, vocabulary: Vocabulary) -> None:
     ids = torch.arange(len(vocabulary))[None]
-    folded = decoder.output_table()[ids]
+    folded = decoder.input_table()[ids]
     plain = replace(decoder.config, num_slots=0)
     twin = Decoder(plain)
     twin.load_state_dict(
@@ -87,7 +87,7 @@ def test_the_folded_table_is_what_codes_enter_as(decoder: Decoder, vocabulary: V
 def test_tied_heads_score_with_the_input_table(vocabulary: Vocabulary) -> None:
     tied = Decoder(tiny_config(vocabulary, tied=True))
     hidden = torch.randn(2, 16)
-    torch.testing.assert_close(tied.logits(hidden), hidden @ tied.output_table().T)
+    torch.testing.assert_close(tied.logits(hidden), hidden @ tied.input_table().T)
     torch.testing.assert_close(tied.logits(hidden, 3, 9), tied.logits(hidden)[:, 3:9])
 
 

@@ -119,6 +119,3 @@ class ConvBackbone(Backbone):
         for block in self.up:
             x = block(x, past)
         return unfold(self.head(self.head_norm(x), past), 1, self.patch)  # (B, 3, T, H, W)
-
-
-BACKBONES: dict[str, type[Backbone]] = {"ConvBackbone": ConvBackbone}

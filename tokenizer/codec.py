@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from data.clip import Clip
-from tokenizer.backbone import Backbone, ConvBackbone
+from tokenizer.backbone import Backbone
 from tokenizer.blocks import (
     DecoderState,
     EncoderState,
@@ -28,6 +28,7 @@ from tokenizer.blocks import (
     to_uint8,
     warn_size,
 )
+from tokenizer.factored import FactoredBackbone
 from tokenizer.identity import weights_hash, weights_version
 from tokenizer.layers import Past
 from tokenizer.ordering import Order, Ordering, order_grid
@@ -66,7 +67,7 @@ class Codec(nn.Module):
         trained_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = backbone or ConvBackbone()
+        self.backbone = backbone or FactoredBackbone()
         self.quantizer = quantizer or FSQ()
         if block_frames < 1 or block_frames % self.backbone.time_stride:
             raise ValueError(

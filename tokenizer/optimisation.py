@@ -6,7 +6,7 @@ Pure torch: knows parameters and numbers, neither Lightning nor what the paramet
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,33 +38,39 @@ class Schedule:
         return warm * (self.floor + (1 - self.floor) * fall)
 
 
-def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Matrices (M, rows, columns) with their singular values pushed to about 1.
+def orthogonalised(matrices: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
+    """Matrices (rows, columns) of any shapes with their singular values pushed to about 1.
 
     Newton-Schulz with Muon's coefficients (https://kellerjordan.github.io/posts/muon/), iterated
-    on the Gram matrix of the short side, so that the long side is multiplied only twice.
+    on the Gram matrices of the short sides: those of one size go together, and the long sides are
+    multiplied only twice.
     """
-    wide = matrices.shape[1] <= matrices.shape[2]
-    x = (matrices if wide else matrices.mT).float()
-    x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
-    gram = x @ x.mT
-    identity = torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
-    total: Tensor | None = None
-    for _ in range(steps):
-        square = gram @ gram
-        factor = 3.4445 * identity - 4.7750 * gram + 2.0315 * square
-        total = factor if total is None else factor @ total
-        gram = factor @ gram @ factor
-    assert total is not None
-    x = total @ x
-    return x if wide else x.mT
+    flat = [(x if x.shape[0] <= x.shape[1] else x.mT).float() for x in matrices]
+    by_side: dict[int, list[int]] = {}
+    for i, x in enumerate(flat):
+        by_side.setdefault(x.shape[0], []).append(i)
+    done: list[Tensor] = list(flat)
+    for side, members in by_side.items():
+        gram = torch.stack([flat[i] @ flat[i].mT for i in members])  # (M, side, side)
+        norm = gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-14).sqrt().view(-1, 1, 1)
+        gram = gram / norm.square()
+        total = torch.eye(side, device=gram.device).expand_as(gram) / norm
+        for step in range(steps):
+            factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+            factor.diagonal(dim1=1, dim2=2).add_(3.4445)
+            total = factor @ total
+            if step < steps - 1:
+                gram = factor @ gram @ factor
+        for i, part in zip(members, total, strict=True):
+            done[i] = part @ flat[i]
+    return [y if x.shape[0] <= x.shape[1] else y.mT for x, y in zip(matrices, done, strict=True)]
 
 
 class MuonAdamW(torch.optim.Optimizer):
     """Muon for matrices and flattened convolution kernels, AdamW for all other parameters.
 
     `torch.optim.Muon` takes plain matrices only and computes in bf16, which many CPUs lack; this
-    one works in fp32 and treats equal shapes together. Steps of matrices are scaled by
+    one works in fp32 and treats equal sizes together. Steps of matrices are scaled by
     sqrt(max(1, rows / columns)).
 
     Args:
@@ -136,22 +142,19 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def _muon(self, group: dict[str, Any]) -> None:
         lr, beta, decay = group["lr"], group["momentum"], group["weight_decay"]
-        by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
-            average = state["momentum"].lerp_(p.grad, 1 - beta)
-            flat = p.grad.lerp(average, beta).flatten(1)  # Nesterov
-            by_shape.setdefault((flat.shape[0], flat.shape[1]), []).append((p, flat))
-        for (rows, columns), members in by_shape.items():
-            updates = orthogonalised(torch.stack([flat for _, flat in members]))
-            scale = lr * math.sqrt(max(1.0, rows / columns))
-            for (p, _), update in zip(members, updates, strict=True):
-                p.mul_(1 - lr * decay)
-                p.add_(update.reshape(p.shape).to(p.dtype), alpha=-scale)
+        members = [p for p in group["params"] if p.grad is not None]
+        if not members:
+            return
+        ahead = []
+        for p in members:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+            average = self.state[p]["momentum"].lerp_(p.grad, 1 - beta)
+            ahead.append(p.grad.lerp(average, beta).flatten(1))  # Nesterov
+        updates = orthogonalised(ahead)
+        for p, update in zip(members, updates, strict=True):
+            scale = lr * math.sqrt(max(1.0, update.shape[0] / update.shape[1]))
+            p.mul_(1 - lr * decay).add_(update.reshape(p.shape).to(p.dtype), alpha=-scale)
 
     def _adamw(self, group: dict[str, Any]) -> None:
         lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]

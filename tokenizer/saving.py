@@ -13,11 +13,16 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tokenizer.backbone import BACKBONES
+from tokenizer.backbone import Backbone, ConvBackbone
 from tokenizer.codec import Codec
+from tokenizer.factored import FactoredBackbone
 from tokenizer.quantizer import QUANTIZERS
 
 FORMAT, VERSION = "kinolex-codec", 1
+BACKBONES: dict[str, type[Backbone]] = {
+    "ConvBackbone": ConvBackbone,
+    "FactoredBackbone": FactoredBackbone,
+}
 
 
 def save_codec(codec: Codec, path: Path) -> None:

@@ -1,0 +1,107 @@
+"""Writing: what is read back has the same frames at the same times; nothing is half-written."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.clip import Clip
+from data.reading import read_clip
+from data.writing import encode_gif, encode_png, sheet, write_video
+
+VFR = [0.0, 0.033, 0.2, 0.5, 1.4, 1.5]
+LOSSLESS = {".mkv", ".apng"}
+
+
+def smooth(num_frames, height, width, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(num_frames, 3, 3, 3, generator=draw)
+    size = (height, width)
+    fine = torch.nn.functional.interpolate(coarse, size, mode="bilinear", align_corners=True)
+    return (fine * 255).to(torch.uint8)
+
+
+def psnr(a, b):
+    return float(10 * torch.log10(255**2 / ((a.float() - b.float()) ** 2).mean().clamp(min=1e-9)))
+
+
+@pytest.mark.parametrize("size", [(32, 48), (31, 45), (1, 1), (2, 3)])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv", ".gif", ".apng"])
+def test_read_back(tmp_path, suffix, size):
+    frames = smooth(6, *size)
+    frames[3] = frames[2]  # a still moment stays as many frames
+    clip = Clip(frames, torch.tensor(VFR, dtype=torch.float64) + 7.5)
+    back = read_clip(write_video(clip, tmp_path / f"clip{suffix}", quality="high"))
+    assert back.frames.shape == frames.shape
+    tick = {".mp4": 1e-4, ".gif": 0.0051}.get(suffix, 0.00051)
+    assert np.abs(back.timestamps.numpy() - VFR).max() <= tick  # variable, and from 0 s
+    assert psnr(back.frames, frames) > {".gif": 25, ".mp4": 34, ".webm": 34}.get(suffix, 80)
+
+
+def test_normal_quality_is_close_and_smaller(tmp_path):
+    frames = smooth(8, 64, 64)
+    for suffix in (".mp4", ".webm"):
+        normal = write_video(frames, tmp_path / f"normal{suffix}", 8)
+        high = write_video(frames, tmp_path / f"high{suffix}", 8, quality="high")
+        assert normal.stat().st_size < high.stat().st_size
+        assert psnr(read_clip(normal).frames, frames) > 28
+
+
+def test_one_frame_and_sheet(tmp_path):
+    frames = smooth(5, 8, 10)
+    for suffix in (".mp4", ".webm", ".mkv", ".gif", ".apng", ".png"):
+        back = read_clip(write_video(frames[:1], tmp_path / f"one{suffix}"))
+        assert back.frames.shape == (1, 3, 8, 10) and back.timestamps.tolist() == [0.0]
+    page = read_clip(write_video(frames, tmp_path / "sheet.png"))
+    assert page.frames.shape == (1, 3, 18, 34)
+    assert (page.frames[0, :, 10:, 12:22] == frames[4]).all()
+    assert (page.frames[0, :, 8:10] == 255).all()
+    assert sheet(frames, columns=5, gap=0).shape == (8, 50, 3)
+    image = np.asarray(Image.open(io.BytesIO(encode_png(sheet(frames)))))
+    assert (image == sheet(frames)).all()
+
+
+def test_gif_is_sharp_where_colours_are_few():
+    frames = torch.zeros(3, 3, 6, 5, dtype=torch.uint8)
+    for i in range(3):
+        frames[i, i, i : i + 3, 1:4] = 200 + i
+    back = read_clip(encode_gif(frames, fps=8, scale=3))
+    assert back.frames.shape == (3, 3, 18, 15)
+    assert (back.frames[:, :, ::3, ::3] == frames).all() and (
+        back.frames[:, :, 2::3, 2::3] == frames
+    ).all()
+    assert back.timestamps.tolist() == pytest.approx([0, 0.12, 0.25])
+    with Image.open(io.BytesIO(encode_gif(frames, fps=8))) as gif:
+        assert getattr(gif, "n_frames", 1) == 3 and gif.info["loop"] == 0
+
+
+def test_wrong_use_leaves_nothing(tmp_path):
+    frames = smooth(3, 8, 8)
+    for path, fps, message in (
+        ("a.mpeg3", 8, r"suffix '.mpeg3': use one of .mp4 .webm .mkv .gif .apng .png"),
+        ("a", 8, "suffix ''"),
+        ("a.mp4", None, "give fps, or a Clip"),
+        ("a.mp4", -1, "fps=-1"),
+        ("a.webm", 5000, "apart, .webm tells"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_video(frames, tmp_path / path, fps)
+    with pytest.raises(ValueError, match="quality='best': give normal or high"):
+        write_video(frames, tmp_path / "a.mp4", 8, quality="best")  # pyright: ignore
+    with pytest.raises(ValueError, match=r"float32 \(3, 3, 8, 8\)"):
+        write_video(frames.float(), tmp_path / "a.mp4", 8)
+    with pytest.raises(ValueError, match="scale=0"):
+        encode_gif(frames, 8, scale=0)
+    with pytest.raises(ValueError, match="columns=0"):
+        sheet(frames, columns=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_write_keeps_the_old_file(tmp_path):
+    path = write_video(smooth(3, 8, 8), tmp_path / "a.mp4", 8)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="do not fit .mp4"):
+        write_video(torch.zeros(1, 3, 1, 40000, dtype=torch.uint8), path, 8)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
