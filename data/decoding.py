@@ -6,15 +6,12 @@ samplers or images that Pillow reads.
 
 from __future__ import annotations
 
-import io
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import BinaryIO
 
 import av
 import numpy as np
@@ -26,80 +23,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from data.errors import VideoError, VideoWarning
-
-Readable = str | Path | bytes | BinaryIO
+from data.media import BROKEN, Media
 
 _NOT_VIDEO = {"tty", "bin", "xbin", "adf", "idf", "lrc", "data"}  # text that FFmpeg would "show"
 _SEEK_WORTH = 32  # frames to decode for nothing before a seek pays
-_BROKEN = "copy or download it again, or re-encode it"
-
-
-@dataclass(frozen=True)
-class Media:
-    """Something to read a video from, as often as needed."""
-
-    name: str  # for messages
-    source: Readable
-
-    def open(self) -> str | BinaryIO:
-        """What `av.open` wants, from its beginning."""
-        if isinstance(self.source, bytes):
-            return io.BytesIO(self.source)
-        if isinstance(self.source, str | Path):
-            return f"file:{self.source}"  # else a colon in the name would be taken for a protocol
-        self.source.seek(0)
-        return self.source
-
-    def head(self, size: int = 16) -> bytes:
-        """The first bytes."""
-        if isinstance(self.source, bytes):
-            return self.source[:size]
-        if isinstance(self.source, str | Path):
-            with open(self.source, "rb") as file:
-                return file.read(size)
-        self.source.seek(0)
-        return self.source.read(size)
-
-    def tail(self, size: int = 64) -> bytes:
-        """The last bytes."""
-        if isinstance(self.source, str | Path):
-            with open(self.source, "rb") as file:
-                return _last_bytes(file, size)
-        opened = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
-        return _last_bytes(opened, size)
-
-    def is_cut_gif(self) -> bool:
-        """Whether it is a GIF without its end mark, whose last picture is then half drawn."""
-        return self.head(3) == b"GIF" and not self.tail().rstrip(b"\0").endswith(b";")
-
-
-def _last_bytes(file: BinaryIO, size: int) -> bytes:
-    end = file.seek(0, io.SEEK_END)
-    file.seek(max(end - size, 0))
-    return file.read()
-
-
-def media(source: Readable, name: str | None = None) -> Media:
-    """The file, bytes or file object, known not to be missing or empty.
-
-    Raises:
-        FileNotFoundError: No such file.
-        VideoError: Nothing in it.
-    """
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file; check the path")
-        found = Media(name or str(path), path)
-    elif isinstance(source, bytes | bytearray | memoryview):
-        found = Media(name or f"{len(source)} bytes", bytes(source))
-    elif source.seekable():
-        found = Media(name or str(getattr(source, "name", "a stream")), source)
-    else:
-        found = Media(name or str(getattr(source, "name", "a stream")), source.read())
-    if not found.head(1):
-        raise VideoError(found.name, "is empty (0 bytes)", _BROKEN)
-    return found
 
 
 @contextmanager
@@ -108,7 +35,7 @@ def open_stream(file: Media) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         container = av.open(file.open(), "r", options={"protocol_whitelist": "file,pipe"})
     except (FFmpegError, ValueError) as error:
-        raise VideoError(file.name, f"cannot be read as a video ({_why(error)})", _BROKEN) from None
+        raise VideoError(file.name, f"cannot be read as a video ({_why(error)})", BROKEN) from None
     with container:
         if container.format.name in _NOT_VIDEO:
             raise VideoError(file.name, "is not a video", "give a video, GIF or image")
@@ -196,11 +123,11 @@ def _good_frames(
             break
     if not count:
         found = first_trouble or trouble or (f"{damaged} damaged" if damaged else "no frames")
-        raise VideoError(file.name, f"has no frame that can be decoded ({found})", _BROKEN)
+        raise VideoError(file.name, f"has no frame that can be decoded ({found})", BROKEN)
     if damaged:
         _warn(f"{file.name}: left out {damaged} damaged frames at the start")
     if trouble:
-        _warn(f"{file.name}: stopped at {trouble} after {count} frames; {_BROKEN}")
+        _warn(f"{file.name}: stopped at {trouble} after {count} frames; {BROKEN}")
 
 
 class _Truncated(Exception):
@@ -232,8 +159,8 @@ def _all_but_last(frames: Iterator[VideoFrame], name: str) -> Iterator[VideoFram
         yield held
         held = frame
     if not count:
-        raise VideoError(name, "is cut short in its first frame", _BROKEN)
-    _warn(f"{name}: is cut short, left out its half-drawn frame {count}; {_BROKEN}")
+        raise VideoError(name, "is cut short in its first frame", BROKEN)
+    _warn(f"{name}: is cut short, left out its half-drawn frame {count}; {BROKEN}")
 
 
 def _pending(stream: VideoStream) -> Sequence[VideoFrame]:

@@ -93,7 +93,8 @@ class Filming:
     """Clips by split and number, filmed in reels of a few that share a place.
 
     A clip is the same whatever was filmed before it: the reel it belongs to is filmed from its
-    beginning, and kept for the clips that follow.
+    beginning, and kept for the clips that follow. (Pictures filmed in another order can differ by
+    the shade of a few pixels; the engine carries some light from one place to the next.)
 
     Args:
         stage: An open stage (`doom_play.open_stage`) of this size.

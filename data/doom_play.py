@@ -94,7 +94,9 @@ class Stage:
         self._finish()
         self._layout = self._survey(scenario) if scenario.map else None
         self._start(scenario, seed)
-        self._act(STILL, tics=12, look=False)  # the first tics after a start can show the last episode's bob
+        self._act(
+            STILL, tics=12, look=False
+        )  # the first tics after a start can show the last episode's bob
 
     def _start(self, scenario: Scenario, seed: int, survey: bool = False) -> None:
         key = f"{scenario.wad} {survey}"

@@ -13,8 +13,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.decoding import Media
 from data.errors import VideoError
+from data.media import Media
 from data.raster import Fit, crop_centre, fit_size, over_black
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}

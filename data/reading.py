@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from data.clip import Clip
-from data.decoding import IndexMismatch, Readable
+from data.decoding import IndexMismatch
 from data.errors import VideoError
+from data.media import Readable
 from data.raster import Fit
 from data.reels import MAX_PIXELS, Choose, Look, Reel, open_reel
 from data.sampling import Sampler

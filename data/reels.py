@@ -16,15 +16,13 @@ from av.video.frame import VideoFrame
 
 from data.decoding import (
     IndexMismatch,
-    Media,
-    Readable,
     decode,
     decode_selected,
     index_packets,
-    media,
     open_stream,
 )
 from data.images import ImageFile, ImageFolder, is_image, too_large
+from data.media import Media, Readable, media
 from data.raster import Fit, Rasterizer
 
 MAX_PIXELS = 2**29  # over all frames of a clip: 1.6 GB of RGB

@@ -100,10 +100,18 @@ def _durations(clip: Clip, ticks: int, shortest: int = 1) -> list[int]:
     return durations
 
 
+def _ticks(clip: Clip, clock: Fraction) -> list[int]:
+    """When each frame is shown, in whole ticks of `clock` from the first."""
+    times = (clip.timestamps - clip.timestamps[0]).tolist()
+    return [math.floor(time / clock + 0.5) for time in times]
+
+
 def _mux(clip: Clip, path: Path, suffix: str, quality: Quality) -> None:
     import av
+    from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
     from av.video.stream import VideoStream
 
+    reformatter = VideoReformatter()  # one for all frames: setting it up is what costs
     even = clip.height % 2 == 0 and clip.width % 2 == 0
     small = "yuv420p" if even and quality == "normal" else "yuv444p"
     codec, pixels, options = {
@@ -115,13 +123,14 @@ def _mux(clip: Clip, path: Path, suffix: str, quality: Quality) -> None:
     if suffix == ".webm":
         options |= {"deadline": "good", "cpu-used": "4"}
     rate = Fraction(clip.fps or 1.0).limit_denominator(1001)
-    times = clip.timestamps - clip.timestamps[0]
     clock = _APNG_CLOCK if suffix == ".apng" else _CLOCK
+    ticks = _ticks(clip, clock)
     coarsest = _CLOCK if suffix == ".mp4" else _APNG_CLOCK
-    if len(clip) > 1 and float(times.diff().min()) < coarsest:
+    if len(set(_ticks(clip, coarsest))) < len(clip):
+        closest = float(clip.timestamps.diff().min())
         raise ValueError(
-            f"{clip.source or path}: frames {float(times.diff().min()):.2g} s apart, {suffix} "
-            f"tells {coarsest} s apart; sample the clip at a lower fps"
+            f"{clip.source or path}: frames {closest:.2g} s apart, {suffix} tells {coarsest} s "
+            "apart; sample the clip at a lower fps"
         )
     converted = pixels.startswith("yuv")
     with av.open(str(path), "w", format=suffix[1:].replace("mkv", "matroska")) as container:
@@ -135,13 +144,16 @@ def _mux(clip: Clip, path: Path, suffix: str, quality: Quality) -> None:
         if converted:
             stream.codec_context.colorspace = 6  # BT.601, which the conversion below writes
             stream.codec_context.color_range = 1  # limited
-        for image, time in zip(_images(clip.frames), times.tolist(), strict=True):
+        for image, tick in zip(_images(clip.frames), ticks, strict=True):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             if converted:
-                frame = frame.reformat(
-                    format=pixels, dst_colorspace="ITU601", dst_color_range="MPEG"
+                frame = reformatter.reformat(
+                    frame,
+                    format=pixels,
+                    dst_colorspace=Colorspace.ITU601,
+                    dst_color_range=ColorRange.MPEG,
                 )
-            frame.pts, frame.time_base = round(time / clock), clock
+            frame.pts, frame.time_base = tick, clock
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 

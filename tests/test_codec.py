@@ -15,6 +15,7 @@ from data.clip import Clip
 from tokenizer.backbone import Backbone, ConvBackbone
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
+from tokenizer.layers import Past
 from tokenizer.quantizer import FSQ, Unquantized
 
 
@@ -219,3 +220,17 @@ def test_without_quantization_pixels_pass_but_nothing_decodes() -> None:
     assert codec(noise(1, 8, 8, 8)).pixels.shape == (1, 8, 3, 8, 8)
     with pytest.raises(ValueError, match="no codes to decode"):
         codec.decode(codec.encode(noise(1, 1, 8, 8)[0]))
+
+
+@pytest.mark.parametrize("backbone", [ConvBackbone, FactoredBackbone])
+@pytest.mark.parametrize("side", [1, 9, 24])
+def test_features_do_not_depend_on_the_batch(backbone: type[Backbone], side: int) -> None:
+    torch.manual_seed(0)
+    codec = Codec(backbone(channels=16, latent_channels=32), FSQ())
+    pixels = torch.rand(5, 3, 8, -(-side // 8) * 8, -(-side // 8) * 8)
+    level = codec.ordering(side, side).level
+    with torch.no_grad():
+        whole = codec.backbone.encode(pixels, level, Past())
+        for count in (1, 2, 3):
+            part = codec.backbone.encode(pixels[:count], level, Past())
+            assert torch.equal(whole[:count], part)

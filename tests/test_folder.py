@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 import shutil
 import warnings
 
@@ -228,6 +229,12 @@ def test_cache_gives_the_same_and_is_used(folder, tmp_path):
     assert not list((tmp_path / "cache").rglob("*.partial*"))
     write_video(make_clip(9), folder / "train" / "clip-000000.mkv")
     assert (cached[0].frames == Folder(folder, **shape)[0].frames).all()  # a changed file is seen
+
+
+def test_sources_go_to_loader_workers(folder):
+    source = Folder(folder, num_frames=3, height=8, width=8, cache=False)
+    again = pickle.loads(pickle.dumps(source))
+    assert (again[1].frames == source[1].frames).all() and again.name == source.name
 
 
 def test_changed_file_is_noticed(folder):

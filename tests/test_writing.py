@@ -1,10 +1,14 @@
 """Writing: what is read back has the same frames at the same times; nothing is half-written."""
 
 import io
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from data.clip import Clip
@@ -38,6 +42,21 @@ def test_read_back(tmp_path, suffix, size):
     tick = {".mp4": 1e-4, ".gif": 0.0051}.get(suffix, 0.00051)
     assert np.abs(back.timestamps.numpy() - VFR).max() <= tick  # variable, and from 0 s
     assert psnr(back.frames, frames) > {".gif": 25, ".mp4": 34, ".webm": 34}.get(suffix, 80)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.floats(0.002, 3.0), max_size=12),
+    st.floats(0, 1000),
+    st.sampled_from([".mp4", ".webm", ".mkv", ".apng"]),
+)
+def test_any_times_are_kept(gaps, origin, suffix):
+    times = torch.tensor([origin, *gaps], dtype=torch.float64).cumsum(0)
+    clip = Clip(smooth(len(times), 4, 4), times)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_video(clip, Path(folder) / f"a{suffix}")
+        for back in (read_clip(path), read_clip(path, start=0.0)):
+            assert float((back.timestamps - (times - times[0])).abs().max()) <= 0.00051
 
 
 def test_normal_quality_is_close_and_smaller(tmp_path):

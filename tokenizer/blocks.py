@@ -2,17 +2,27 @@
 
 Knows no network.
 
-Legend: S clips side by side, T, H, W frames and pixels.
+Legend: S clips side by side, T, H, W frames and pixels, N places (tokens) of a block.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a training pass makes of a batch of clips."""
+
+    pixels: Tensor  # float (S, T, 3, H, W), -1 black to 1 white, not clamped
+    codes: Tensor  # int64 (S, blocks, N), all codes whatever the counts kept
+    quantizer_loss: Tensor  # scalar
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,23 @@ def check_frames(frames: Tensor) -> None:
         )
     if 0 in (frames.shape[0], *frames.shape[3:]):
         raise ValueError(f"frames are {tuple(frames.shape)}: a clip has at least one pixel")
+
+
+def pad_codes(codes: Sequence[Tensor], slots: int, codebook_size: int) -> tuple[Tensor, Tensor]:
+    """A block's codes of several streams, int64 (K,) each, as (S, slots) and the counts K (S,)."""
+    counts = torch.tensor([len(block) for block in codes])
+    padded = torch.zeros(len(codes), slots, dtype=torch.int64)
+    for row, block in zip(padded, codes, strict=True):
+        if not 1 <= len(block) <= slots:
+            raise ValueError(
+                f"{len(block)} tokens in a block: at this size the codec's blocks have 1 to {slots}"
+            )
+        row[: len(block)] = block
+    low, high = int(padded.min()), int(padded.max())
+    if low < 0 or high >= codebook_size:
+        wrong = low if low < 0 else high
+        raise ValueError(f"code {wrong}: codes of this codec lie in [0, {codebook_size})")
+    return padded, counts
 
 
 def pad_frames(frames: Tensor, block_frames: int, stride: int) -> Tensor:

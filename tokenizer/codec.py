@@ -10,8 +10,9 @@ Legend: S clips, B blocks, T, H, W frames and pixels, N places (tokens) of a blo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +23,9 @@ from tokenizer.backbone import Backbone
 from tokenizer.blocks import (
     DecoderState,
     EncoderState,
+    Reconstruction,
     check_frames,
+    pad_codes,
     pad_frames,
     to_float,
     to_uint8,
@@ -36,15 +39,6 @@ from tokenizer.quantizer import FSQ, Quantized, Quantizer
 from tokenizer.rate import block_tokens, check_rate
 from tokenizer.tokens import VideoTokens
 from tokenizer.whole import decode_clips, encode_clips
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """What a training pass makes of a batch of clips."""
-
-    pixels: Tensor  # float (S, T, 3, H, W), -1 black to 1 white, not clamped
-    codes: Tensor  # int64 (S, blocks, N), all codes whatever the counts kept
-    quantizer_loss: Tensor  # scalar
 
 
 class Codec(nn.Module):
@@ -243,21 +237,7 @@ class Codec(nn.Module):
     ) -> tuple[Tensor, DecoderState]:
         """Decode the next block of S streams: their codes int64 (K,), to uint8 (S, T, 3, H, W)."""
         grid = self.grid(state.height, state.width)
-        slots = grid[0] * grid[1] * grid[2]
-        counts = torch.tensor([len(block) for block in codes])
-        padded = torch.zeros(len(codes), slots, dtype=torch.int64)
-        for row, block in zip(padded, codes, strict=True):
-            if not 1 <= len(block) <= slots:
-                raise ValueError(
-                    f"{len(block)} tokens in a block: at {state.height}x{state.width} pixels this "
-                    f"codec's blocks have 1 to {slots}"
-                )
-            row[: len(block)] = block
-        if padded.min() < 0 or padded.max() >= self.codebook_size:
-            raise ValueError(
-                f"code {int(padded.max() if padded.min() >= 0 else padded.min())}: "
-                f"codes of this codec lie in [0, {self.codebook_size})"
-            )
+        padded, counts = pad_codes(codes, math.prod(grid), self.codebook_size)
         past = Past(1, state.past)
         vectors = self.quantizer.vectors(padded.to(self._device))
         pixels = self._decode(vectors, counts, grid, past)[..., : state.height, : state.width]

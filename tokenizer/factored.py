@@ -15,23 +15,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenizer.backbone import Backbone
-from tokenizer.convolution import PADDING, small_conv3d, worthwhile
+from tokenizer.convolution import pair, small_conv3d, worthwhile
 from tokenizer.layers import Past
 from tokenizer.ordering import MAX_LEVEL
 
 
-class Spatial(nn.Conv3d):
+class Spatial(nn.Conv2d):
     """3x3 convolution of each frame, zeros around the picture: (B, T, H, W, C) to (..., C')."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, (1, 3, 3), padding=PADDING)
+        super().__init__(inputs, outputs, 3, padding=1)
+        self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:  # pyright: ignore
-        x = x.permute(0, 4, 1, 2, 3)  # channels last in memory
-        assert self.bias is not None
-        quick = worthwhile(x, self.weight)
-        y = small_conv3d(x, self.weight, self.bias) if quick else super().forward(x)
-        return y.permute(0, 2, 3, 4, 1)
+        y = x.permute(0, 4, 1, 2, 3)  # channels last in memory
+        if worthwhile(y, self.weight):
+            assert self.bias is not None
+            y = small_conv3d(y, self.weight[:, :, None], self.bias)
+            return y.permute(0, 2, 3, 4, 1)
+        y = x.flatten(0, 1).permute(0, 3, 1, 2)
+        y = super().forward(pair(y))[: len(y)]
+        return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
 class Temporal(nn.Linear):

@@ -19,11 +19,12 @@ from typing import Any, Literal, NoReturn
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from tokenizer.callbacks import Clock, FiniteGuard, LastCheckpoint
+from tokenizer.time_bar import TimeBar
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 
@@ -152,7 +153,8 @@ class FitCLI(LightningCLI):
                 )
             )
         if config.trainer.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar())
+            callbacks.append(TimeBar(self.clock))
+        kwargs["enable_progress_bar"] = False  # Lightning's bar counts epochs, which have no end
         kwargs["callbacks"] = callbacks
         kwargs.setdefault("enable_checkpointing", monitor is not None)
         if config.trainer.logger is None:

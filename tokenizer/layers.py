@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenizer.convolution import PADDING, small_conv3d, worthwhile
+from tokenizer.convolution import PADDING, pair, small_conv3d, worthwhile
 
 
 class Past:
@@ -57,7 +57,7 @@ class BlockConv3d(nn.Conv3d):
         assert self.bias is not None
         if worthwhile(x, self.weight):
             return small_conv3d(x, self.weight, self.bias)
-        return super().forward(x)  # (B, C', T, H, W)
+        return super().forward(pair(x))[: len(x)]  # (B, C', T, H, W)
 
 
 class Pointwise(nn.Linear):

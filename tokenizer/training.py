@@ -42,7 +42,7 @@ class CodecTraining(LightningModule):
     """Trains a codec.
 
     Args:
-        backbone: Encoder and decoder network; ConvBackbone by default.
+        backbone: Encoder and decoder network; FactoredBackbone by default.
         quantizer: FSQ by default.
         block_frames: Frames per temporal block.
         order: Order of a block's tokens, coarse to fine.
