@@ -62,11 +62,11 @@ def test_a_missing_file_is_one_line_and_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = tmp_path / "none.kvt"
-    assert main(["decode", str(missing), "--out", str(tmp_path / "v.mp4")]) == 2
+    assert main(["decode", str(missing), "--model", "m", "--out", str(tmp_path / "v.mp4")]) == 2
     error = capsys.readouterr().err
     assert str(missing) in error and error.count("\n") == 1
     with pytest.raises((ValueError, OSError)):
-        main(["decode", str(missing), "--out", str(tmp_path / "v.mp4"), "--debug"])
+        main(["decode", str(missing), "--model", "m", "--out", str(tmp_path / "v.mp4"), "--debug"])
 
 
 def test_an_unknown_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
