@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +87,7 @@ class _Stages:
         self.ledger, self.budget, self.console, self.names = ledger, budget, console, names
 
     @contextmanager
-    def stage(self, name: str, about: str):  # noqa: ANN201 (a context manager of nothing)
+    def stage(self, name: str, about: str) -> Iterator[None]:
         number = self.names.index(name) + 1
         left = max(0.0, self.budget - self.ledger.spent)
         self.console.print(

@@ -141,3 +141,30 @@ def test_the_stream_prints() -> None:
     tokens = VideoTokens((torch.arange(7),), torch.zeros(1), 8, 16, 4, 7, "c")
     shown = describe(write(Document.of(Text("caption", "red ball"), Video(tokens)), BARE), BARE, 3)
     assert "<caption>" in shown and "<block> 0 1 2 ... (7 codes)" in shown
+
+
+@pytest.mark.parametrize("presets", [False, True])
+def test_the_shortest_completion_is_possible_and_is_what_cost_says(presets: bool) -> None:
+    """From any state, always taking the cheapest choice takes exactly `cost` tokens."""
+    shortest = VideoFormat(8, 8, 1, None, (), (1,))
+    vocabulary = Vocabulary(
+        PIECES, codec_id="c", codebook_size=7, block_frames=4, presets=[shortest] if presets else []
+    )
+    for seed in range(40):
+        luck = torch.Generator().manual_seed(seed)
+        state = Grammar(vocabulary).start()
+        for token in (vocabulary.special("<begin>"), vocabulary.special("<video>")):
+            state.push(token)
+        for _ in range(int(torch.randint(0, 12, (1,), generator=luck))):
+            ranges = state.allowed()
+            if not ranges:
+                break
+            low, high = ranges[int(torch.randint(len(ranges), (1,), generator=luck))]
+            state.push(int(torch.randint(low, high, (1,), generator=luck)))
+        budget, taken, items = state.cost(), 0, len(state.items)
+        while len(state.items) == items and state.mode not in ("item", "done"):
+            ranges = state.allowed(budget - taken, close=0)
+            assert ranges, (seed, state.mode, budget - taken)
+            state.push(ranges[0][0])
+            taken += 1
+        assert taken == budget

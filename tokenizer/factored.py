@@ -99,8 +99,8 @@ class FactoredBackbone(Backbone):
         stride: int = 2,
         channels: int = 48,
         latent_channels: int = 128,
-        blocks: int = 1,
-        latent_blocks: int = 1,
+        blocks: int = 2,
+        latent_blocks: int = 2,
     ) -> None:
         super().__init__()
         self.arguments = {

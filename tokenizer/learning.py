@@ -42,10 +42,12 @@ class Recipe:
     """How much more pixels count that move or stand out; 0 weighs all alike."""
     crop: int = 16
     """Side in pixels of training crops, a multiple of the codec's stride; 0 for whole clips."""
-    crops_per_clip: int = 2
+    crops_per_clip: int = 1
     """Crops taken of each clip of a batch."""
     crop_until: float = 0.8
     """Moment from which whole clips are seen instead of crops."""
+    whole_clips: int = 16
+    """Clips of a step once they are whole, as they cost more: the first so many of the batch."""
     round_from: float = 0.15
     """Moment from which vectors are rounded to codes."""
     drop_from: float = 0.5
@@ -118,6 +120,8 @@ def training_losses(
     if recipe.crop and progress < recipe.crop_until:
         frames = frames.repeat_interleave(recipe.crops_per_clip, 0)
         frames = choose_crops(frames, recipe.crop, generator)
+    elif recipe.crop:
+        frames = frames[: recipe.whole_clips]
     slots = codec.slots_per_block(*frames.shape[-2:])
     counts = draw_counts(len(frames), slots, progress, recipe, generator)
     out = codec(frames, counts, rounding=progress >= recipe.round_from)
@@ -134,8 +138,9 @@ def check_recipe(codec: Codec, recipe: Recipe) -> None:
             f"crop={recipe.crop}: give a multiple of the codec's stride {stride}, or 0 for whole "
             "clips"
         )
-    if recipe.crops_per_clip < 1:
-        raise ValueError(f"crops_per_clip={recipe.crops_per_clip}: at least one")
+    for name in ("crops_per_clip", "whole_clips"):
+        if getattr(recipe, name) < 1:
+            raise ValueError(f"{name}={getattr(recipe, name)}: at least one")
 
 
 def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
