@@ -152,7 +152,7 @@ def film_babyai(
             FPS,
             captions=(mission,),
             questions=_questions(truth["slots"], present, rng),
-            labels={"action": truth["slots"]["verb"]},
+            labels={"action": truth["slots"]["verb"], **truth["slots"]},
             source=f"babyai {name}",
             truth=truth,
         )

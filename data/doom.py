@@ -229,7 +229,7 @@ def _tell(frames: torch.Tensor, truth: dict, rng: np.random.Generator) -> Clip:
         FPS,
         captions=captions_of(slots, several, rng),
         questions=questions_of(truth, several, rng, NO_SHARE),
-        labels={"action": label_of(slots)},
+        labels={"action": label_of(slots), **slots},
         source=f"doom {truth['scenario']}",
         truth=truth,
     )

@@ -152,6 +152,10 @@ class StoredClips:
     def __getitem__(self, index: int) -> Clip:
         return self._read(index, self._slack(index) // 2)
 
+    def labels(self, indices: Sequence[int]) -> list[dict[str, str]]:
+        """The labels of some clips, without decoding them."""
+        return [dict(self._entries[index][0].labels) for index in indices]
+
     def window(self, index: int, generator: torch.Generator | None = None) -> Clip:
         """Clip `index` from a first frame drawn at random; whole if `num_frames` is None."""
         slack = self._slack(index)

@@ -198,7 +198,7 @@ def _untrained(
     """What films of a model with fresh weights score: the chance of generation."""
     names = Sizes.__dataclass_fields__
     sizes = Sizes(**{name: getattr(model.decoder.config, name) for name in names})
-    decoder = make_decoder(model.vocabulary, model.codec.code_vectors(), sizes, seed)
+    decoder = make_decoder(model.vocabulary, model.decoder.code_features, sizes, seed)
     tally = Tally()
     _films(Model(decoder, model.vocabulary, model.codec), clips, films, seed, tally, None)
     return {name: (tally.share(name), None) for name in tally.totals}

@@ -62,14 +62,15 @@ class StepReport:
     skipped: bool  # not finite: weights were left alone
 
 
-def code_features(vectors: Tensor) -> Tensor:
+def code_features(vectors: Tensor, evidence: Tensor | None = None) -> Tensor:
     """What a model is told of each code: its vector, and each number of few values one-hot.
 
     Scalar-quantized codes share levels dimension by dimension; told which, a model need not learn
-    a thousand codes one by one.
+    a thousand codes one by one. What the codec's label head reads off a code comes on top.
 
     Args:
         vectors: The codec's vector of each code, float (codes, D).
+        evidence: What each code hints at, float (codes, classes), see `Codec.code_evidence`.
 
     Returns:
         float (codes, features).
@@ -79,22 +80,23 @@ def code_features(vectors: Tensor) -> Tensor:
         levels = column.unique()
         if len(levels) <= MAX_LEVELS:
             parts.append((column[:, None] == levels).float())
+    if evidence is not None:
+        parts.append(evidence.float())
     return torch.cat(parts, dim=1)
 
 
 def make_decoder(
-    vocabulary: Vocabulary, code_vectors: Tensor, sizes: Sizes | None = None, seed: int = 0
+    vocabulary: Vocabulary, features: Tensor, sizes: Sizes | None = None, seed: int = 0
 ) -> Decoder:
     """A decoder with fresh weights.
 
     Args:
         vocabulary: Its id space.
-        code_vectors: The codec's vector of each code, float (codes, any).
+        features: What is known of each code, float (codes, any), see `code_features`.
         sizes: Of the network.
         seed: Of the weights.
     """
     sizes = sizes or Sizes()
-    features = code_features(code_vectors)
     slots = max((max(f.tokens_per_block) for f in vocabulary.presets), default=1)
     config = DecoderConfig(
         **asdict(sizes),

@@ -20,7 +20,7 @@ from data.order import ShuffledBatches, StepLoader
 from data.shards import TokenShards
 from lm.batches import Batch, Documents, Mixture, grouped, pack
 from lm.corpus import Corpus, make_vocabulary
-from lm.learning import Recipe, make_decoder, make_optimizer, training_loss
+from lm.learning import Recipe, code_features, make_decoder, make_optimizer, training_loss
 from lm.loss import MODALITIES
 from lm.model import Decoder, Sizes
 from lm.tasks import Model
@@ -84,8 +84,8 @@ class LanguageTraining(LightningModule):
 
     def configure_model(self) -> None:
         if self.decoder is None:
-            vectors = self.codec.code_vectors()
-            self.decoder = make_decoder(self.data.vocabulary, vectors, self.sizes, self.seed)
+            features = code_features(self.codec.code_vectors(), self.codec.code_evidence())
+            self.decoder = make_decoder(self.data.vocabulary, features, self.sizes, self.seed)
 
     def configure_optimizers(self) -> MuonAdamW:
         assert self.decoder is not None

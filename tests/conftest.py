@@ -12,7 +12,7 @@ import torch
 from data.clip import Clip, Question
 from data.shards import ShardWriter, TokenShards
 from lm.corpus import Corpus, make_vocabulary
-from lm.learning import make_decoder
+from lm.learning import code_features, make_decoder
 from lm.model import Decoder, DecoderConfig, Sizes
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
@@ -142,7 +142,7 @@ def model(tiny_codec: Codec, run_folder: Path) -> Model:
     """A model with random weights."""
     vocabulary = make_vocabulary(TokenShards(run_folder / "tokens"), num_pieces=32, rates=(3,))
     sizes = Sizes(width=16, layers=2, heads=2, kv_heads=1, head_dim=8, hidden=24, context=96)
-    decoder = make_decoder(vocabulary, tiny_codec.code_vectors(), sizes)
+    decoder = make_decoder(vocabulary, code_features(tiny_codec.code_vectors()), sizes)
     for parameter in decoder.parameters():
         if parameter.ndim == 2:
             torch.nn.init.normal_(parameter, std=0.3)

@@ -64,7 +64,7 @@ def test_episodes_end_in_success_and_repeat(tmp_path: Path) -> None:
             assert clip.truth and parse_caption(clip.caption) == clip.truth["slots"]
             slots = clip.truth["slots"]
             assert slots["verb"] in VERBS and slots["kind"] in (*KINDS, "any")
-            assert clip.labels == {"action": slots["verb"]}
+            assert clip.labels == {"action": slots["verb"], **slots}
             assert clip.frames.shape == (16, 3, 64, 64)
             assert (clip.frames[0] != clip.frames[-1]).any()
             assert all(question.answer in question.choices for question in clip.questions)

@@ -187,7 +187,7 @@ def test_clips_of_a_step_follow_from_seed_and_step_alone() -> None:
         data.setup("fit")
         data.trainer = Trainer(step)  # type: ignore[assignment]
         loader = iter(data.train_dataloader())
-        return [next(loader) for _ in range(ahead + 1)][-1]
+        return [next(loader) for _ in range(ahead + 1)][-1][0]
 
     assert torch.equal(batch(0, 4), batch(4, 0))
     assert not torch.equal(batch(0, 4), batch(0, 4, seed=1))

@@ -33,6 +33,7 @@ from tokenizer.blocks import (
 )
 from tokenizer.factored import FactoredBackbone
 from tokenizer.identity import weights_hash, weights_version
+from tokenizer.label_head import LabelHead
 from tokenizer.layers import Past
 from tokenizer.ordering import Order, Ordering, order_grid
 from tokenizer.quantizer import FSQ, Quantized, Quantizer
@@ -50,6 +51,7 @@ class Codec(nn.Module):
         block_frames: Frames per temporal block, a multiple of the backbone's time stride.
         order: Order of a block's tokens, coarse to fine.
         trained_size: Height and width in pixels of the training clips; far from it encoding warns.
+        label_head: What reads labels off the codes, where the codec was trained with labels.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Codec(nn.Module):
         block_frames: int = 8,
         order: Order = "interlaced",
         trained_size: tuple[int, int] | None = None,
+        label_head: LabelHead | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone or FactoredBackbone()
@@ -76,6 +79,7 @@ class Codec(nn.Module):
         self.block_frames = block_frames
         self.order: Order = order
         self.trained_size = trained_size
+        self.label_head = label_head
         self._fingerprint: tuple[int, str] | None = None
 
     # --- what it is
@@ -87,6 +91,11 @@ class Codec(nn.Module):
     def code_vectors(self) -> Tensor:
         """The vector of every code, float32 (codebook_size, D)."""
         return self.quantizer.code_vectors()
+
+    def code_evidence(self) -> Tensor | None:
+        """What every code hints at of the labels, float32 (codebook_size, classes); None without
+        a label head."""
+        return None if self.label_head is None else self.label_head.evidence(self.code_vectors())
 
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
         """Latents of a block in time, height and width, for a picture of this many pixels."""
@@ -116,7 +125,8 @@ class Codec(nn.Module):
         """JSON values that build this codec again, without its weights."""
         parts = {"backbone": self.backbone, "quantizer": self.quantizer}
         named = {k: {"class": type(v).__name__, "arguments": v.arguments} for k, v in parts.items()}
-        return {**named, "block_frames": self.block_frames, "order": self.order}
+        labels = {} if self.label_head is None else {"label_head": self.label_head.arguments}
+        return {**named, **labels, "block_frames": self.block_frames, "order": self.order}
 
     @property
     def codec_id(self) -> str:
@@ -156,7 +166,9 @@ class Codec(nn.Module):
         )
         pixels = pixels.transpose(1, 2).unflatten(0, (clips, num_blocks)).flatten(1, 2)
         codes = quantized.codes.unflatten(0, (clips, num_blocks))
-        return Reconstruction(pixels[:, :length, :, :height, :width], codes, quantized.loss)
+        vectors = quantized.quantized.unflatten(0, (clips, num_blocks))
+        pixels = pixels[:, :length, :, :height, :width]
+        return Reconstruction(pixels, codes, vectors, quantized.loss)
 
     def _quantize(self, pixels: Tensor, past: Past, rounding: bool = True) -> Quantized:
         ordering = self.ordering(*pixels.shape[-2:])

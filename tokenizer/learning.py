@@ -106,7 +106,12 @@ def draw_counts(
 
 
 def training_losses(
-    codec: Codec, frames: Tensor, progress: float, recipe: Recipe, generator: torch.Generator
+    codec: Codec,
+    frames: Tensor,
+    progress: float,
+    recipe: Recipe,
+    generator: torch.Generator,
+    labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The losses of one batch of clips uint8 (S, T, 3, H, W), with gradients.
 
@@ -116,18 +121,25 @@ def training_losses(
         progress: How much of the run is done, 0 to 1.
         recipe: How to train.
         generator: Source of all randomness: equal generators give equal losses.
+        labels: int64 (S, number of labels) for the codec's label head; None trains on pixels only.
     """
     if recipe.crop and progress < recipe.crop_until:
         frames = frames.repeat_interleave(recipe.crops_per_clip, 0)
+        if labels is not None:
+            labels = labels.repeat_interleave(recipe.crops_per_clip, 0)
         frames = choose_crops(frames, recipe.crop, generator)
     elif recipe.crop:
         frames = frames[: recipe.whole_clips]
+        labels = None if labels is None else labels[: recipe.whole_clips]
     slots = codec.slots_per_block(*frames.shape[-2:])
     counts = draw_counts(len(frames), slots, progress, recipe, generator)
     out = codec(frames, counts, rounding=progress >= recipe.round_from)
     target = to_float(frames)
     losses = reconstruction_losses(out.pixels, target, emphasis(target, recipe.emphasis))
-    return {**losses, "quantizer": out.quantizer_loss}
+    losses["quantizer"] = out.quantizer_loss
+    if labels is not None and codec.label_head is not None and recipe.weights.labels:
+        losses["labels"] = codec.label_head.loss(out.vectors.flatten(1, 2), labels)
+    return losses
 
 
 def check_recipe(codec: Codec, recipe: Recipe) -> None:
@@ -144,8 +156,9 @@ def check_recipe(codec: Codec, recipe: Recipe) -> None:
 
 
 def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
-    """Muon for kernels and matrices but the embeddings, AdamW for the rest."""
+    """Muon for the networks' kernels and matrices, AdamW for embeddings and the label head."""
     tables = {f"backbone.{name}.weight" for name in ("level", "hops")}
+    tables |= {f"label_head.{name}.weight" for name in ("inner", "outer")}
     return MuonAdamW(
         codec.named_parameters(),
         matrix_lr=recipe.matrix_lr,
@@ -170,11 +183,11 @@ class Learner:
         self.step_number = 0
         self.num_skipped = 0  # steps whose loss or gradient was not finite
 
-    def step(self, frames: Tensor, progress: float) -> StepReport:
+    def step(self, frames: Tensor, progress: float, labels: Tensor | None = None) -> StepReport:
         """Train on clips uint8 (S, T, 3, H, W), with `progress` (0 to 1) of the run done."""
         self.codec.train()
         generator = step_generator(self.seed, self.step_number)
-        losses = training_losses(self.codec, frames, progress, self.recipe, generator)
+        losses = training_losses(self.codec, frames, progress, self.recipe, generator, labels)
         total = self.recipe.weights.total(losses)
         self.optimizer.zero_grad()
         total.backward()

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tokenizer.backbone import Backbone, ConvBackbone
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
+from tokenizer.label_head import LabelHead
 from tokenizer.quantizer import QUANTIZERS
 
 FORMAT, VERSION = "kinolex-codec", 1
@@ -47,13 +48,16 @@ def load_codec(path: Path) -> Codec:
     record = read_record(path)
     try:
         backbone, quantizer = record["backbone"], record["quantizer"]
+        quantizer = QUANTIZERS[quantizer["class"]](**quantizer["arguments"])
+        head = record.get("label_head")
         size = record["trained_size"]
         codec = Codec(
             backbone=BACKBONES[backbone["class"]](**backbone["arguments"]),
-            quantizer=QUANTIZERS[quantizer["class"]](**quantizer["arguments"]),
+            quantizer=quantizer,
             block_frames=record["block_frames"],
             order=record["order"],
             trained_size=None if size is None else (size[0], size[1]),
+            label_head=None if head is None else LabelHead(quantizer.dim, **head),
         )
         codec.load_state_dict(load_file(path / "codec.safetensors"))
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:

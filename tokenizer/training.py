@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.clip import Clip
 from data.collation import collate
+from data.labels import class_numbers, label_classes, labels_of
 from data.order import ShuffledBatches, StepLoader
 from data.source import Source, open_source
 from tokenizer.backbone import Backbone
 from tokenizer.callbacks import log_video, progress_of
 from tokenizer.codec import Codec
+from tokenizer.label_head import LabelHead
 from tokenizer.learning import (
     Recipe,
     check_recipe,
@@ -67,9 +69,18 @@ class CodecTraining(LightningModule):
         self.codec = Codec(backbone, quantizer, block_frames, order)
         check_recipe(self.codec, recipe)
         self.recipe, self.rates, self.seed = recipe, rates or [], seed
-        self.average = Average(self.codec, recipe.average)
+        self.average = Average(self.codec, recipe.average)  # again once there is a label head
         self.usage = CodeUsage(self.codec.codebook_size)
         self._errors: dict[str, list[Tensor]] = {}
+
+    def configure_model(self) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        classes = data.classes if isinstance(data, ClipData) else {}
+        if classes and self.recipe.weights.labels and self.codec.label_head is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                self.codec.label_head = LabelHead(self.codec.quantizer.dim, classes)
+            self.average = Average(self.codec, self.recipe.average)
 
     def configure_optimizers(self) -> MuonAdamW:
         return make_optimizer(self.codec, self.recipe)
@@ -90,12 +101,13 @@ class CodecTraining(LightningModule):
         assert isinstance(optimizer, MuonAdamW)
         optimizer.set_factor(factor)
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        frames, labels = batch
         if self.codec.trained_size is None:
-            self.codec.trained_size = (batch.shape[-2], batch.shape[-1])
+            self.codec.trained_size = (frames.shape[-2], frames.shape[-1])
         generator = step_generator(self.seed, self.global_step)
         progress = progress_of(self.trainer)
-        losses = training_losses(self.codec, batch, progress, self.recipe, generator)
+        losses = training_losses(self.codec, frames, progress, self.recipe, generator, labels)
         total = self.recipe.weights.total(losses)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
         self.log("train/loss", total.detach(), prog_bar=True)
@@ -200,6 +212,7 @@ class ClipData(LightningDataModule):
         }
         self.spec = source
         self.sources: dict[str, Source] = {}
+        self.classes: dict[str, list[str]] = {}  # of the training clips' labels
 
     def setup(self, stage: str) -> None:
         for split, count in self.counts.items():
@@ -207,6 +220,8 @@ class ClipData(LightningDataModule):
                 self.sources[split] = open_source(
                     self.spec, split=split, num_clips=count, cache=True, **self.options
                 )
+        if not self.classes:
+            self.classes = label_classes(self.sources["train"])
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         assert self.trainer is not None
@@ -218,7 +233,7 @@ class ClipData(LightningDataModule):
             self.trainer.world_size,
         )
         start = self.trainer.global_step
-        steps = StepLoader(batches, _Fetch(self.sources["train"]), start)
+        steps = StepLoader(batches, _Fetch(self.sources["train"], self.classes), start)
         return DataLoader(steps, batch_size=None, num_workers=self.workers)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
@@ -228,16 +243,17 @@ class ClipData(LightningDataModule):
 
 
 class _Fetch:
-    """The frames of one step's clips, uint8 (S, T, 3, H, W)."""
+    """The frames of one step's clips, uint8 (S, T, 3, H, W), and their labels as numbers."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, classes: dict[str, list[str]]) -> None:
+        self.source, self.classes = source, classes
 
-    def __call__(self, step: int, indices: list[int]) -> Tensor:
-        frames = getattr(self.source, "frames", None)  # made worlds draw a batch at once
-        if frames is not None:
-            return frames(indices)
-        return collate([self.source[index] for index in indices]).frames
+    def __call__(self, step: int, indices: list[int]) -> tuple[Tensor, Tensor]:
+        labels = class_numbers(labels_of(self.source, indices), self.classes)
+        draw = getattr(self.source, "frames", None)  # made worlds draw a batch at once
+        if draw is not None:
+            return draw(indices), labels
+        return collate([self.source[index] for index in indices]).frames, labels
 
 
 class _Frames(Dataset[Tensor]):

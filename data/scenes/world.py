@@ -104,6 +104,10 @@ class Scenes:
             for index, plan, pixels in zip(indices, plans, frames, strict=True)
         ]
 
+    def labels(self, indices: Sequence[int]) -> list[dict[str, str]]:
+        """The labels of some clips, without words or pixels."""
+        return [labels_of_plan(plan) for plan in self.plans(indices)]
+
     def render(self, plans: Sequence[Plan]) -> Tensor:
         """Draw plans at this source's size and length: uint8 (B, T, 3, H, W)."""
         frames = draw(plans, self.num_frames, self.height, self.width, self._table)
@@ -124,10 +128,25 @@ class Scenes:
             times,
             captions=captions_of(plan, self.seed, self.split, index),
             questions=questions_of(plan, self.seed, self.split, index, tuple(times.tolist())),
-            labels={"action": action_label(plan)},
+            labels=labels_of_plan(plan),
             source=f"{self.name}#{index}",
             truth=truth,
         )
+
+
+def labels_of_plan(plan: Plan) -> dict[str, str]:
+    """The action and, of a lone object that does one thing, all else that has a word."""
+    labels = {"action": action_label(plan)}
+    if plan.kind == "single":
+        thing = plan.reading.things[0]
+        named = {
+            "colour": thing.colour,
+            "shape": thing.shape,
+            "size": thing.size,
+            "speed": thing.actions[0].speed,
+        }
+        labels |= {name: value for name, value in named.items() if value is not None}
+    return labels
 
 
 def action_label(plan: Plan) -> str:
