@@ -46,11 +46,15 @@ def test_scenes_labels_are_those_of_their_clips() -> None:
 def test_absent_and_unknown_labels_do_not_count() -> None:
     torch.manual_seed(0)
     head = LabelHead(4, CLASSES)
-    vectors = torch.randn(2, 5, 4)
+    vectors = torch.randn(2, 2, 5, 4)
     numbers = class_numbers([{"colour": "red", "shape": "hexagon"}, {"weather": "fine"}], CLASSES)
     assert numbers.tolist() == [[1, ABSENT], [ABSENT, ABSENT]]
-    alone = torch.nn.functional.cross_entropy(head(vectors[:1]).mean(1)[:, :2], torch.tensor([1]))
+    alone = torch.nn.functional.cross_entropy(
+        head(vectors[:1]).mean((1, 2))[:, :2], torch.tensor([1])
+    )
     torch.testing.assert_close(head.loss(vectors, numbers), alone)
+    few = head.loss(vectors, numbers, torch.tensor([2, 5]))
+    torch.testing.assert_close(few, head.loss(vectors[:1, :, :2], numbers[:1]))
     nothing = head.loss(vectors, torch.full((2, 2), ABSENT))
     assert nothing.item() == 0 and torch.isfinite(nothing)
 

@@ -5,7 +5,7 @@ takes long to learn. With this head's loss beside the pixels' (docs/log.md has w
 codes tell such things by themselves, and `evidence` tells the language model what each code hints
 at. It knows label names and classes, not where they come from.
 
-Legend: S clips, M tokens of a clip, D dimensions of a code vector, F classes of all labels.
+Legend: S clips, N tokens of a block, D dimensions of a code vector, F classes of all labels.
 """
 
 from __future__ import annotations
@@ -42,14 +42,20 @@ class LabelHead(nn.Module):
         """Votes (..., F) of vectors (..., D)."""
         return self.outer(F.silu(self.inner(vectors)))
 
-    def loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, vectors: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over the labels that clips have, in nats; 0 where none has any.
 
         Args:
-            vectors: float (S, M, D), what the decoder sees.
+            vectors: float (S, blocks, N, D), what the decoder sees.
             labels: int64 (S, number of labels), class numbers or ABSENT.
+            counts: int64 (S,), the first so many tokens of each block vote; None: all do.
         """
-        votes = self(vectors).mean(1)  # (S, F)
+        votes = self(vectors).mean(1)  # (S, N, F)
+        if counts is None:
+            votes = votes.mean(1)
+        else:
+            kept = (torch.arange(votes.shape[1], device=votes.device) < counts[:, None]).float()
+            votes = (votes * (kept / counts[:, None])[:, :, None]).sum(1)
         parts = [
             F.cross_entropy(part, labels[:, i], ignore_index=ABSENT, reduction="sum")
             for i, part in enumerate(votes.split(self.sizes, 1))

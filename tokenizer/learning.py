@@ -138,7 +138,7 @@ def training_losses(
     losses = reconstruction_losses(out.pixels, target, emphasis(target, recipe.emphasis))
     losses["quantizer"] = out.quantizer_loss
     if labels is not None and codec.label_head is not None and recipe.weights.labels:
-        losses["labels"] = codec.label_head.loss(out.vectors.flatten(1, 2), labels)
+        losses["labels"] = codec.label_head.loss(out.vectors, labels, counts)
     return losses
 
 
