@@ -15,6 +15,7 @@ from lm.formats import VideoFormat
 from lm.sequence import Span, text_span, video_span
 from lm.vocabulary import Vocabulary
 from tokenizer.encoding import TokenRecord, read_record
+from tokenizer.ordering import BlockLayout
 from tokenizer.tokens import VideoTokens
 
 CACHED_CLIPS = 100_000  # spelled records kept in memory, about 2 KB each
@@ -99,6 +100,7 @@ def spell(record: TokenRecord, vocabulary: Vocabulary) -> Spelled:
 
 def make_vocabulary(
     records: Records,
+    layout: BlockLayout | None = None,
     *,
     num_pieces: int = 512,
     rates: Sequence[int] = (),
@@ -108,6 +110,7 @@ def make_vocabulary(
 
     Args:
         records: The shards; all of one codec.
+        layout: Where that codec's tokens stand in a block; None: codes are written as they come.
         num_pieces: Most text pieces beyond bytes and characters.
         rates: Lower rates, in tokens a block, that get one-token headers too.
         max_records: Most records to look at, evenly spread.
@@ -135,6 +138,7 @@ def make_vocabulary(
         codec_id=first.codec_id,
         codebook_size=first.codebook_size,
         block_frames=first.block_frames,
+        layout=layout,
         num_pieces=num_pieces,
         rates=rates,
     )

@@ -71,7 +71,7 @@ _SECOND = {0xE0: (0xA0, 0xBF), 0xED: (0x80, 0x9F), 0xF0: (0x90, 0xBF), 0xF4: (0x
 class State:
     """Where a stream stands. `mode` is one of begin, item, text, header, block, codes, done.
 
-    items: the items completed so far. slot: index in its block of the code that comes next.
+    items: the items completed so far. slot: codes of the block at hand that have come.
     """
 
     def __init__(self, grammar: Grammar) -> None:
@@ -98,6 +98,18 @@ class State:
     def modality(self) -> int:
         """What kind of token comes next: STRUCTURE, TEXT or VIDEO."""
         return {"text": TEXT, "codes": VIDEO}.get(self.mode, STRUCTURE)
+
+    @property
+    def place(self) -> int:
+        """The place in its block of the code that comes next; 0 where none does."""
+        if self.mode != "codes":
+            return 0
+        return int(self._reading(self._blocks[len(self._codes) - 1])[1][self.slot])
+
+    def _reading(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        fmt = self._header.format
+        assert fmt is not None
+        return self.grammar.vocabulary.as_read(fmt.height, fmt.width, count)
 
     # What may come next
 
@@ -234,8 +246,12 @@ class State:
     def _tokens(self) -> VideoTokens:
         vocabulary, fmt = self.grammar.vocabulary, self._header.format
         assert fmt is not None
+        codes = []
+        for block in self._codes:
+            order, _ = self._reading(len(block))
+            codes.append(torch.empty_like(order).scatter_(0, order, torch.tensor(block)))
         return VideoTokens(
-            codes=tuple(torch.tensor(block) for block in self._codes),
+            codes=tuple(codes),
             timestamps=fmt.timestamps(self._header.start),
             height=fmt.height,
             width=fmt.width,

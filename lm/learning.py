@@ -62,15 +62,14 @@ class StepReport:
     skipped: bool  # not finite: weights were left alone
 
 
-def code_features(vectors: Tensor, evidence: Tensor | None = None) -> Tensor:
+def code_features(vectors: Tensor) -> Tensor:
     """What a model is told of each code: its vector, and each number of few values one-hot.
 
     Scalar-quantized codes share levels dimension by dimension; told which, a model need not learn
-    a thousand codes one by one. What the codec's label head reads off a code comes on top.
+    a thousand codes one by one.
 
     Args:
         vectors: The codec's vector of each code, float (codes, D).
-        evidence: What each code hints at, float (codes, classes), see `Codec.code_evidence`.
 
     Returns:
         float (codes, features).
@@ -80,8 +79,6 @@ def code_features(vectors: Tensor, evidence: Tensor | None = None) -> Tensor:
         levels = column.unique()
         if len(levels) <= MAX_LEVELS:
             parts.append((column[:, None] == levels).float())
-    if evidence is not None:
-        parts.append(evidence.float())
     return torch.cat(parts, dim=1)
 
 
@@ -97,13 +94,12 @@ def make_decoder(
         seed: Of the weights.
     """
     sizes = sizes or Sizes()
-    slots = max((max(f.tokens_per_block) for f in vocabulary.presets), default=1)
     config = DecoderConfig(
         **asdict(sizes),
         num_ids=len(vocabulary),
         video_start=vocabulary.video_start,
         code_dim=features.shape[1],
-        num_slots=slots if sizes.slot_embedding else 0,
+        num_slots=vocabulary.num_places if sizes.slot_embedding else 0,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -61,5 +61,7 @@ def to_video(
     ids += [vocabulary.special("<video>"), *write_header(fmt, 0, vocabulary)]
     ids.append(vocabulary.special("<block>"))  # closes the header: it is not the model's to extend
     for block in tokens.codes[-keep:] if tokens is not None and keep else ():
-        ids += [*(block + vocabulary.video_start).tolist(), vocabulary.special("<block>")]
+        order, _ = vocabulary.as_read(fmt.height, fmt.width, len(block))
+        codes = block[order] + vocabulary.video_start
+        ids += [*codes.tolist(), vocabulary.special("<block>")]
     return ids

@@ -187,7 +187,7 @@ def read_prompt(grammar: Grammar, ids: List[int]) -> tuple[State, list[int]]:
     """The state after a prompt, and the slot of each of its tokens."""
     state, slots = grammar.start(), []
     for token in ids:
-        slots.append(state.slot if state.modality == VIDEO else 0)
+        slots.append(state.place)
         state.push(token)
     return state, slots
 
@@ -223,7 +223,7 @@ def _draw_step(
     """Draw and take the next token of every stream; give back tokens and their slots."""
     ranges = [stream.allowed() for stream in active]
     is_video = [stream.state.modality == VIDEO for stream in active]
-    slots = [s.state.slot if v else 0 for s, v in zip(active, is_video, strict=True)]
+    slots = [stream.state.place for stream in active]
     if all(len(r) == 1 and r[0][1] - r[0][0] == 1 for r in ranges):
         tokens = [r[0][0] for r in ranges]  # the grammar leaves no choice
     else:

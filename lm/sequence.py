@@ -8,7 +8,8 @@
     size     = <size> height <,> width          frames = <frames> n
     times    = <fps> frames [<,> seconds] | <times> ms (<,> ms)*
     tokens   = <tokens> n (<,> n)*              start  = <start> ms
-    (numbers are digit tokens, no leading zero)
+    (numbers are digit tokens, no leading zero; a block's codes stand as `BlockLayout.as_read`
+    has them: the summary, then the places that were kept, in raster order)
 
 `GRAMMAR_VERSION` in vocabulary.py names this grammar; grammar.py is the machine that reads it
 and says what may come next. This module writes. It knows no model.
@@ -51,7 +52,7 @@ class Sequence:
     segments: Tensor  # (L,) int64: which tokens see each other, as in segments.py
     positions: Tensor  # (L,) int64, from 0 in each document; branches go on from the trunk
     modality: Tensor  # (L,) uint8: STRUCTURE, TEXT or VIDEO
-    slots: Tensor  # (L,) int64: a code's index within its block; 0 elsewhere
+    slots: Tensor  # (L,) int64: the place of a code in its block; 0 elsewhere
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,8 +111,9 @@ def video_span(tokens: VideoTokens, vocabulary: Vocabulary) -> Span:
     ids, slots = [np.array(head)], [np.zeros(len(head), np.int64)]
     modality = [np.full(len(head), STRUCTURE, np.uint8)]
     for codes in tokens.codes:
-        ids.append(np.concatenate([[block], codes.numpy() + vocabulary.video_start]))
-        slots.append(np.concatenate([[0], np.arange(len(codes))]))
+        order, places = vocabulary.as_read(tokens.height, tokens.width, len(codes))
+        ids.append(np.concatenate([[block], codes[order].numpy() + vocabulary.video_start]))
+        slots.append(np.concatenate([[0], places.numpy()]))
         modality.append(np.full(len(codes) + 1, VIDEO, np.uint8))
         modality[-1][0] = STRUCTURE
     ids.append(np.array([close]))

@@ -31,6 +31,7 @@ from tokenizer.commands import open_codec
 from tokenizer.fitting import FitReport
 from tokenizer.fitting import fit as run_fit
 from tokenizer.optimisation import MuonAdamW
+from tokenizer.ordering import BlockLayout
 
 
 class LanguageTraining(LightningModule):
@@ -84,7 +85,7 @@ class LanguageTraining(LightningModule):
 
     def configure_model(self) -> None:
         if self.decoder is None:
-            features = code_features(self.codec.code_vectors(), self.codec.code_evidence())
+            features = code_features(self.codec.code_vectors())
             self.decoder = make_decoder(self.data.vocabulary, features, self.sizes, self.seed)
 
     def configure_optimizers(self) -> MuonAdamW:
@@ -215,7 +216,12 @@ class ShardData(LightningDataModule):
         if self.corpus is not None:
             return
         records = TokenShards(self.shards)
-        vocabulary = make_vocabulary(records, num_pieces=self.num_pieces, rates=self.mixture.rates)
+        vocabulary = make_vocabulary(
+            records,
+            _layout(records),
+            num_pieces=self.num_pieces,
+            rates=self.mixture.rates,
+        )
         self.corpus = Corpus(records, vocabulary)
         if self.held_out_path is not None:
             self.held_out = Corpus(TokenShards(self.held_out_path), vocabulary)
@@ -237,6 +243,12 @@ class ShardData(LightningDataModule):
         fetch = _Fetch(self.held_out, self.mixture, self.context, self.packing, seed=0, rank=0)
         steps = StepLoader(order, fetch, num_steps=-(-size // order.batch_size))
         return DataLoader(steps, batch_size=None, num_workers=0)
+
+
+def _layout(records: TokenShards) -> BlockLayout | None:
+    """How the shards' codec lays out its blocks, if they say so."""
+    fields = records.meta.get("layout")
+    return None if fields is None else BlockLayout(**fields)
 
 
 class _Fetch:

@@ -12,11 +12,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from data.atomic import write_atomically
 from lm.formats import VideoFormat
 from lm.pieces import Pieces
+from tokenizer.ordering import BlockLayout
 
-GRAMMAR_VERSION = 1
+GRAMMAR_VERSION = 2
 ROLES = ("caption", "question", "answer", "label")
 SPECIALS = (
     "<pad>",
@@ -53,12 +57,14 @@ class Vocabulary:
         codec_id: str,
         codebook_size: int,
         block_frames: int,
+        layout: BlockLayout | None = None,
         presets: Sequence[VideoFormat] = (),
     ) -> None:
         self.pieces = pieces
         self.codec_id = codec_id
         self.codebook_size = codebook_size
         self.block_frames = block_frames  # frames per temporal block of the codec
+        self.layout = layout  # where that codec's tokens stand; None: in no places we know
         self.presets = tuple(presets)
         self._ids = {name: i for i, name in enumerate(SPECIALS)}
         self._presets = {fmt: len(SPECIALS) + i for i, fmt in enumerate(self.presets)}
@@ -75,6 +81,7 @@ class Vocabulary:
         codec_id: str,
         codebook_size: int,
         block_frames: int,
+        layout: BlockLayout | None = None,
         num_pieces: int = 512,
         max_presets: int = 64,
         rates: Sequence[int] = (),
@@ -87,6 +94,7 @@ class Vocabulary:
             codec_id: Whose codes these are.
             codebook_size: Number of video codes.
             block_frames: Frames per block of that codec.
+            layout: Where its tokens stand in a block; None: codes are written as they come.
             num_pieces: Most text pieces beyond bytes and characters.
             max_presets: Most one-token headers.
             rates: Lower rates in tokens a block at which clips will also be shown; each common
@@ -101,6 +109,7 @@ class Vocabulary:
             codec_id=codec_id,
             codebook_size=codebook_size,
             block_frames=block_frames,
+            layout=layout,
             presets=presets[:max_presets],
         )
 
@@ -121,6 +130,21 @@ class Vocabulary:
     def decode_text(self, ids: Iterable[int]) -> str:
         return self.pieces.decode([i - self.text_start for i in ids])
 
+    @property
+    def num_places(self) -> int:
+        """Places of a block that the common formats have, whatever their rate."""
+        tops = [max(fmt.tokens_per_block) for fmt in self.presets]
+        if self.layout is not None:
+            tops += [self.layout.slots(fmt.height, fmt.width) for fmt in self.presets]
+        return max(tops, default=1)
+
+    def as_read(self, height: int, width: int, count: int) -> tuple[Tensor, Tensor]:
+        """Which token of a block stands at each step of the stream, and its place; see
+        `BlockLayout.as_read`. Without a layout, or beyond it, tokens stand as they come."""
+        if self.layout is None or count > self.layout.slots(height, width):
+            return torch.arange(count), torch.arange(count)
+        return self.layout.as_read(height, width, count)
+
     def name(self, i: int) -> str:
         """How id `i` prints."""
         if i < self.preset_start:
@@ -140,6 +164,7 @@ class Vocabulary:
             "codec_id": self.codec_id,
             "codebook_size": self.codebook_size,
             "block_frames": self.block_frames,
+            "layout": None if self.layout is None else self.layout.to_json(),
             "presets": [fmt.to_json() for fmt in self.presets],
         }
         for name, content in (
@@ -170,5 +195,6 @@ class Vocabulary:
             codec_id=fields["codec_id"],
             codebook_size=fields["codebook_size"],
             block_frames=fields["block_frames"],
+            layout=None if fields["layout"] is None else BlockLayout(**fields["layout"]),
             presets=[VideoFormat.from_json(fmt) for fmt in fields["presets"]],
         )

@@ -14,24 +14,45 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer.layers import BlockConv3d, ChannelNorm, Past, Pointwise, Residual, fold, unfold
-from tokenizer.ordering import MAX_LEVEL
+from tokenizer.ordering import MAX_LEVEL, NOTHING
 
 
 class Backbone(nn.Module):
-    """The face: an encoder and a decoder over one grid of latents."""
+    """The face: an encoder and a decoder over a summary and one grid of latents.
+
+    A block's vectors are its `summary` ones, then those of the N places of its grid.
+    """
 
     time_stride: int  # frames per latent
     space_stride: int  # pixels per latent, both ways
+    summary: int = 0  # vectors that speak for the whole block
     arguments: dict[str, Any]  # JSON values that build this backbone again
 
     def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
-        """Pixels (B, 3, T, H, W) to vectors (B, N, dim); `level` (N,) is how coarse a place is."""
+        """Pixels (B, 3, T, H, W) to vectors (B, summary + N, dim); `level` (N,) is how coarse a
+        place is."""
         raise NotImplementedError
 
     def decode(
-        self, vectors: Tensor, hops: Tensor, grid: tuple[int, int, int], past: Past
+        self,
+        vectors: Tensor,
+        hops: Tensor,
+        grid: tuple[int, int, int],
+        past: Past,
+        counts: Tensor,
     ) -> Tensor:
-        """Vectors (B, N, dim) on a grid (t, h, w), each from `hops` (B, N) steps up, to pixels."""
+        """Vectors to pixels.
+
+        Args:
+            vectors: (B, summary + N, dim), the places' on a grid (t, h, w).
+            hops: int64 (B, N), from how many steps up each place's vector comes.
+            grid: (t, h, w).
+            past: What the layers remember.
+            counts: int64 (B,), tokens that were kept; of the summary the first so many.
+
+        Returns:
+            (B, 3, T, H, W).
+        """
         raise NotImplementedError
 
 
@@ -85,7 +106,7 @@ class ConvBackbone(Backbone):
         self.encoder = nn.ModuleList([Residual(wide) for _ in range(latent_blocks)])
         self.to_vector = nn.Sequential(ChannelNorm(wide), Pointwise(wide, dim))
         self.from_vector = Pointwise(dim, wide)
-        self.hops = nn.Embedding(MAX_LEVEL + 1, wide)
+        self.hops = nn.Embedding(NOTHING + 1, wide)
         self.decoder = nn.ModuleList([Residual(wide) for _ in range(latent_blocks)])
         self.widen = nn.Sequential(ChannelNorm(wide), Pointwise(wide, folded))
         self.up = nn.ModuleList([Residual(channels) for _ in range(blocks)])
@@ -107,10 +128,15 @@ class ConvBackbone(Backbone):
         return self.to_vector(x).flatten(2).mT  # (B, N, dim)
 
     def decode(
-        self, vectors: Tensor, hops: Tensor, grid: tuple[int, int, int], past: Past
+        self,
+        vectors: Tensor,
+        hops: Tensor,
+        grid: tuple[int, int, int],
+        past: Past,
+        counts: Tensor,
     ) -> Tensor:
         x = self.from_vector(vectors.mT.unflatten(2, grid))  # (B, C, t, h, w)
-        steps = self.hops(hops.clamp(max=MAX_LEVEL)).mT.unflatten(2, grid)
+        steps = self.hops(hops).mT.unflatten(2, grid)
         x = (x + steps).contiguous(memory_format=torch.channels_last_3d)
         for block in self.decoder:
             x = block(x, past)

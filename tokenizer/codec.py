@@ -10,7 +10,6 @@ Legend: S clips, B blocks, T, H, W frames and pixels, N places (tokens) of a blo
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +34,7 @@ from tokenizer.factored import FactoredBackbone
 from tokenizer.identity import weights_hash, weights_version
 from tokenizer.label_head import LabelHead
 from tokenizer.layers import Past
-from tokenizer.ordering import Order, Ordering, order_grid
+from tokenizer.ordering import BlockLayout, Order, Ordering, order_grid
 from tokenizer.quantizer import FSQ, Quantized, Quantizer
 from tokenizer.rate import block_tokens, check_rate
 from tokenizer.tokens import VideoTokens
@@ -88,44 +87,43 @@ class Codec(nn.Module):
     def codebook_size(self) -> int:
         return self.quantizer.codebook_size
 
+    @property
+    def summary(self) -> int:
+        """Tokens of a block, its first ones, that speak for all of it."""
+        return self.backbone.summary
+
+    @property
+    def layout(self) -> BlockLayout:
+        """Where the tokens of a block stand."""
+        backbone = self.backbone
+        time = self.block_frames // backbone.time_stride
+        return BlockLayout(self.order, time, backbone.space_stride, backbone.summary)
+
     def code_vectors(self) -> Tensor:
         """The vector of every code, float32 (codebook_size, D)."""
         return self.quantizer.code_vectors()
 
-    def code_evidence(self) -> Tensor | None:
-        """What every code hints at of the labels, float32 (codebook_size, classes); None without
-        a label head."""
-        return None if self.label_head is None else self.label_head.evidence(self.code_vectors())
-
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
         """Latents of a block in time, height and width, for a picture of this many pixels."""
-        if height < 1 or width < 1:
-            raise ValueError(f"{height}x{width} pixels: a picture has at least one")
-        stride = self.backbone.space_stride
-        return (
-            self.block_frames // self.backbone.time_stride,
-            -(-height // stride),
-            -(-width // stride),
-        )
+        return self.layout.grid(height, width)
 
     def slots_per_block(self, height: int, width: int) -> int:
         """Tokens of a block at the full rate."""
-        t, h, w = self.grid(height, width)
-        return t * h * w
+        return self.layout.slots(height, width)
 
     def max_tokens_per_frame(self, height: int, width: int) -> float:
         """The full rate at a size."""
         return self.slots_per_block(height, width) / self.block_frames
 
     def ordering(self, height: int, width: int) -> Ordering:
-        """The order of a block's tokens at a size."""
+        """The order of the tokens of a block's grid, which follow its summary, at a size."""
         return order_grid(self.order, *self.grid(height, width))
 
     def config(self) -> dict[str, object]:
         """JSON values that build this codec again, without its weights."""
         parts = {"backbone": self.backbone, "quantizer": self.quantizer}
         named = {k: {"class": type(v).__name__, "arguments": v.arguments} for k, v in parts.items()}
-        labels = {} if self.label_head is None else {"label_head": self.label_head.arguments}
+        labels = {} if self.label_head is None else {"labels": self.label_head.classes}
         return {**named, **labels, "block_frames": self.block_frames, "order": self.order}
 
     @property
@@ -173,15 +171,18 @@ class Codec(nn.Module):
     def _quantize(self, pixels: Tensor, past: Past, rounding: bool = True) -> Quantized:
         ordering = self.ordering(*pixels.shape[-2:])
         vectors = self.backbone.encode(pixels, ordering.level.to(pixels.device), past)
-        return self.quantizer(ordering.to_tokens(vectors), rounding)
+        told, placed = vectors.split((self.summary, vectors.shape[1] - self.summary), 1)
+        return self.quantizer(torch.cat([told, ordering.to_tokens(placed)], 1), rounding)
 
     def _decode(
         self, vectors: Tensor, counts: Tensor, grid: tuple[int, int, int], past: Past
     ) -> Tensor:
-        tokens, hops = order_grid(self.order, *grid).sources(counts)  # (B, N) both
+        ordering = order_grid(self.order, *grid)
+        tokens, hops = ordering.sources(counts.cpu() - self.summary)  # (B, N) both
         tokens, hops = tokens.to(vectors.device), hops.to(vectors.device)
-        filled = vectors.gather(1, tokens[..., None].expand(-1, -1, vectors.shape[2]))
-        return self.backbone.decode(filled, hops, grid, past)
+        told, placed = vectors.split((self.summary, vectors.shape[1] - self.summary), 1)
+        placed = placed.gather(1, tokens[..., None].expand(-1, -1, vectors.shape[2]))
+        return self.backbone.decode(torch.cat([told, placed], 1), hops, grid, past, counts)
 
     # --- streams
 
@@ -249,7 +250,8 @@ class Codec(nn.Module):
     ) -> tuple[Tensor, DecoderState]:
         """Decode the next block of S streams: their codes int64 (K,), to uint8 (S, T, 3, H, W)."""
         grid = self.grid(state.height, state.width)
-        padded, counts = pad_codes(codes, math.prod(grid), self.codebook_size)
+        slots = self.slots_per_block(state.height, state.width)
+        padded, counts = pad_codes(codes, slots, self.codebook_size)
         past = Past(1, state.past)
         vectors = self.quantizer.vectors(padded.to(self._device))
         pixels = self._decode(vectors, counts, grid, past)[..., : state.height, : state.width]

@@ -120,6 +120,7 @@ def encode_source(
         "codec_id": codec.codec_id,
         "codebook_size": codec.codebook_size,
         "block_frames": codec.block_frames,
+        "layout": codec.layout.to_json(),
         "tokens_per_frame": tokens_per_frame,
         "source": source.name,
         "num_clips": total,

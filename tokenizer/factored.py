@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from tokenizer.backbone import Backbone
 from tokenizer.convolution import pair, small_conv3d, worthwhile
 from tokenizer.layers import Past
-from tokenizer.ordering import MAX_LEVEL
+from tokenizer.ordering import MAX_LEVEL, NOTHING
+from tokenizer.summary import Spread, Summarise
 
 
 class Spatial(nn.Conv2d):
@@ -89,6 +90,7 @@ class FactoredBackbone(Backbone):
         latent_channels: Width at latent resolution.
         blocks: Residual blocks at patch resolution, on each side.
         latent_blocks: Residual blocks at latent resolution, on each side.
+        summary: Vectors that speak for the whole block, before those of its latents.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class FactoredBackbone(Backbone):
         latent_channels: int = 128,
         blocks: int = 2,
         latent_blocks: int = 2,
+        summary: int = 0,
     ) -> None:
         super().__init__()
         self.arguments = {
@@ -112,10 +115,12 @@ class FactoredBackbone(Backbone):
             "latent_channels": latent_channels,
             "blocks": blocks,
             "latent_blocks": latent_blocks,
+            "summary": summary,
         }
         for name, value in self.arguments.items():
-            if value < (0 if name.endswith("blocks") else 1):
+            if value < (0 if name.endswith("blocks") or name == "summary" else 1):
                 raise ValueError(f"{name}={value}: a FactoredBackbone needs a positive number")
+        self.summary = summary
         self.patch, self.stride, self.time_stride = patch, stride, time_stride
         self.space_stride = patch * stride
         wide, folded = latent_channels, channels * time_stride * stride * stride
@@ -127,7 +132,9 @@ class FactoredBackbone(Backbone):
         self.encoder = nn.ModuleList([FactoredResidual(wide) for _ in range(latent_blocks)])
         self.to_vector = nn.Sequential(Norm(wide), nn.Linear(wide, dim))
         self.from_vector = nn.Linear(dim, wide)
-        self.hops = nn.Embedding(MAX_LEVEL + 1, wide)
+        self.hops = nn.Embedding(NOTHING + 1, wide)
+        self.summarise = Summarise(wide, dim, summary) if summary else None
+        self.spread = Spread(wide, dim, summary) if summary else None
         self.decoder = nn.ModuleList([FactoredResidual(wide) for _ in range(latent_blocks)])
         self.widen = nn.Linear(wide, folded)
         self.up = nn.ModuleList([FactoredResidual(channels) for _ in range(blocks)])
@@ -145,12 +152,24 @@ class FactoredBackbone(Backbone):
         x = x + self.level(level).view(x.shape[1:])
         for block in self.encoder:
             x = block(x, past)
-        return self.to_vector(x).flatten(1, 3)  # (B, N, dim)
+        vectors = self.to_vector(x).flatten(1, 3)  # (B, N, dim)
+        if self.summarise is None:
+            return vectors
+        return torch.cat([self.summarise(x), vectors], 1)
 
     def decode(
-        self, vectors: Tensor, hops: Tensor, grid: tuple[int, int, int], past: Past
+        self,
+        vectors: Tensor,
+        hops: Tensor,
+        grid: tuple[int, int, int],
+        past: Past,
+        counts: Tensor,
     ) -> Tensor:
-        x = self.from_vector(vectors) + self.hops(hops.clamp(max=MAX_LEVEL))  # (B, N, C)
+        told, placed = vectors[:, : self.summary], vectors[:, self.summary :]
+        placed = placed * (hops < NOTHING)[:, :, None]
+        x = self.from_vector(placed) + self.hops(hops)  # (B, N, C)
+        if self.spread is not None:
+            x = x + self.spread(told, counts)[:, None]
         x = x.unflatten(1, grid)
         for block in self.decoder:
             x = block(x, past)

@@ -1,11 +1,10 @@
-"""`LabelHead`: reads a clip's labels off its code vectors, so that codes also say what clips show.
+"""`LabelHead`: reads a clip's labels off its summary tokens, so that these say what clips show.
 
-A codec trained on pixels alone may tell a star from a circle by shades that a small language model
-takes long to learn. With this head's loss beside the pixels' (docs/log.md has what it gains) the
-codes tell such things by themselves, and `evidence` tells the language model what each code hints
-at. It knows label names and classes, not where they come from.
+Its loss stands beside the pixels' in training (docs/log.md has what it gains a language model) and
+it is of no use afterwards but to tell how well codes keep the labels. It knows label names and
+classes, not where they come from.
 
-Legend: S clips, N tokens of a block, D dimensions of a code vector, F classes of all labels.
+Legend: S clips, K summary tokens of a block, D dimensions of a code vector, F classes in all.
 """
 
 from __future__ import annotations
@@ -17,54 +16,71 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.labels import ABSENT
+from tokenizer.summary import kept_of
 
 
 class LabelHead(nn.Module):
-    """Each token votes for the classes of each label; a clip's votes are averaged.
+    """A linear map of a block's summary; a clip's blocks are averaged.
+
+    Linear, so that a language model finds what it reads as easily.
 
     Args:
+        summary: Summary tokens of a block.
         dim: Dimensions of a code vector.
         classes: The classes of each label, by its name.
-        hidden: Width of the layer between.
     """
 
-    def __init__(self, dim: int, classes: Mapping[str, Sequence[str]], hidden: int = 128) -> None:
+    def __init__(self, summary: int, dim: int, classes: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         if not classes or any(len(names) < 2 for names in classes.values()):
             raise ValueError(f"classes={dict(classes)}: labels of at least two classes are needed")
+        if summary < 1:
+            raise ValueError(f"summary={summary}: labels are read off summary tokens, give some")
+        self.summary = summary
         self.classes = {label: list(names) for label, names in classes.items()}
         self.sizes = [len(names) for names in self.classes.values()]
-        self.arguments = {"classes": self.classes, "hidden": hidden}
-        self.inner = nn.Linear(dim, hidden)
-        self.outer = nn.Linear(hidden, sum(self.sizes))
+        self.read = nn.Linear(summary * dim, sum(self.sizes))
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Votes (..., F) of vectors (..., D)."""
-        return self.outer(F.silu(self.inner(vectors)))
+    def forward(self, vectors: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Scores of all classes, float (S, F).
+
+        Args:
+            vectors: float (S, blocks, N, D) of codes, the summary's first.
+            counts: int64 (S,), tokens kept of each block; None: all.
+        """
+        clips, blocks = vectors.shape[:2]
+        flat = vectors[:, :, : self.summary].flatten(0, 1)
+        if counts is not None:
+            flat = flat * kept_of(flat, counts.repeat_interleave(blocks))
+        return self.read(flat.flatten(1)).unflatten(0, (clips, blocks)).mean(1)
 
     def loss(self, vectors: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over the labels that clips have, in nats; 0 where none has any.
 
         Args:
-            vectors: float (S, blocks, N, D), what the decoder sees.
+            vectors: As for `forward`.
             labels: int64 (S, number of labels), class numbers or ABSENT.
-            counts: int64 (S,), the first so many tokens of each block vote; None: all do.
+            counts: As for `forward`.
         """
-        votes = self(vectors).mean(1)  # (S, N, F)
-        if counts is None:
-            votes = votes.mean(1)
-        else:
-            kept = (torch.arange(votes.shape[1], device=votes.device) < counts[:, None]).float()
-            votes = (votes * (kept / counts[:, None])[:, :, None]).sum(1)
         parts = [
             F.cross_entropy(part, labels[:, i], ignore_index=ABSENT, reduction="sum")
-            for i, part in enumerate(votes.split(self.sizes, 1))
+            for i, part in enumerate(self(vectors, counts).split(self.sizes, 1))
         ]
         return torch.stack(parts).sum() / (labels != ABSENT).sum().clamp(min=1)
 
     @torch.no_grad()
-    def evidence(self, vectors: Tensor) -> Tensor:
-        """What code vectors (codes, D) hint at: votes (codes, F) about 0, about 1 in size."""
-        votes = self(vectors)
-        votes = votes - votes.mean(0)
-        return votes / votes.square().mean().sqrt().clamp(min=1e-6)
+    def right(self, vectors: Tensor, labels: Tensor) -> dict[str, float]:
+        """The share of clips whose label is read rightly, by label; those without it do not count.
+
+        Args:
+            vectors: As for `forward`.
+            labels: As for `loss`.
+        """
+        shares = {}
+        for i, (name, part) in enumerate(
+            zip(self.classes, self(vectors).split(self.sizes, 1), strict=True)
+        ):
+            there = labels[:, i] != ABSENT
+            if bool(there.any()):
+                shares[name] = float((part.argmax(1) == labels[:, i])[there].float().mean())
+        return shares

@@ -158,7 +158,7 @@ def check_recipe(codec: Codec, recipe: Recipe) -> None:
 def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
     """Muon for the networks' kernels and matrices, AdamW for embeddings and the label head."""
     tables = {f"backbone.{name}.weight" for name in ("level", "hops")}
-    tables |= {f"label_head.{name}.weight" for name in ("inner", "outer")}
+    tables.add("label_head.read.weight")
     return MuonAdamW(
         codec.named_parameters(),
         matrix_lr=recipe.matrix_lr,

@@ -9,15 +9,17 @@ Legend: B blocks, C channels, N = t*h*w places of the grid in raster order, also
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 Order = Literal["interlaced", "raster"]
 MAX_LEVEL = 12  # halvings told apart: 2^12 places of a block, beyond which levels look alike
+NOTHING = MAX_LEVEL + 1  # the number of hops that stands for: no token of the grid was kept
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,21 @@ class Ordering:
         """Where each place takes its vector when only some tokens were kept.
 
         Args:
-            counts: int64 (B,), tokens kept of each block, 1 to N.
+            counts: int64 (B,), tokens kept of each block, 0 to N.
 
         Returns:
             tokens: int64 (B, N), the token whose vector each place takes: its own, or that of the
                 nearest kept ancestor.
-            hops: int64 (B, N), how many steps up that ancestor is, 0 where the own token is kept.
+            hops: int64 (B, N), how many steps up that ancestor is, 0 where the own token is kept,
+                at most MAX_LEVEL; NOTHING where the block kept none.
         """
+        empty, counts = counts < 1, counts.clamp(min=1)
         place = torch.arange(len(self.rank)).expand(len(counts), -1)
         hops = torch.zeros_like(place)
         while bool((missing := self.rank[place] >= counts[:, None]).any()):
             hops += missing
             place = torch.where(missing, self.parent[place], place)
+        hops = hops.clamp(max=MAX_LEVEL).masked_fill(empty[:, None], NOTHING)
         return self.rank[place], hops
 
 
@@ -101,3 +106,53 @@ def _order_grid(order: Order, time: int, height: int, width: int) -> Ordering:
     rank = torch.empty_like(permutation)
     rank[permutation] = place
     return Ordering(permutation, rank, parent, level)
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """Where the tokens of a block stand, for pictures of any size.
+
+    A place's number counts the summary's tokens first, then the grid in raster order: time, rows,
+    columns.
+    """
+
+    order: Order  # of the grid's tokens, coarse to fine
+    time: int  # latents of a block in time
+    space_stride: int  # pixels per latent, both ways
+    summary: int = 0  # tokens before the grid's
+
+    def grid(self, height: int, width: int) -> tuple[int, int, int]:
+        """Latents of a block in time, height and width, for a picture of this many pixels."""
+        if height < 1 or width < 1:
+            raise ValueError(f"{height}x{width} pixels: a picture has at least one")
+        return self.time, -(-height // self.space_stride), -(-width // self.space_stride)
+
+    def slots(self, height: int, width: int) -> int:
+        """Tokens of a block at the full rate."""
+        return self.summary + math.prod(self.grid(height, width))
+
+    def as_read(self, height: int, width: int, count: int) -> tuple[Tensor, Tensor]:
+        """The first `count` tokens of a block as one would read them: summary, then raster order.
+
+        Coarse to fine says what may be cut off; but neighbours in space and time stand far apart
+        in it, and at distances that change from place to place. In raster order they stand at
+        the same few distances everywhere, which a language model learns sooner (docs/log.md).
+
+        Returns:
+            tokens: int64 (count,), the token (coarse to fine) at each step of the reading.
+            places: int64 (count,), its place's number.
+        """
+        return _as_read(self, self.grid(height, width), count)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@cache
+def _as_read(layout: BlockLayout, grid: tuple[int, int, int], count: int) -> tuple[Tensor, Tensor]:
+    own = torch.arange(layout.summary)
+    placed = torch.cat([own, layout.summary + order_grid(layout.order, *grid).permutation])
+    if not 1 <= count <= len(placed):
+        raise ValueError(f"{count} tokens in a block: at this size blocks have 1 to {len(placed)}")
+    places, tokens = placed[:count].sort()
+    return tokens, places

@@ -49,15 +49,16 @@ def load_codec(path: Path) -> Codec:
     try:
         backbone, quantizer = record["backbone"], record["quantizer"]
         quantizer = QUANTIZERS[quantizer["class"]](**quantizer["arguments"])
-        head = record.get("label_head")
+        network = BACKBONES[backbone["class"]](**backbone["arguments"])
+        head = record.get("labels")
         size = record["trained_size"]
         codec = Codec(
-            backbone=BACKBONES[backbone["class"]](**backbone["arguments"]),
+            backbone=network,
             quantizer=quantizer,
             block_frames=record["block_frames"],
             order=record["order"],
             trained_size=None if size is None else (size[0], size[1]),
-            label_head=None if head is None else LabelHead(quantizer.dim, **head),
+            label_head=None if head is None else LabelHead(network.summary, quantizer.dim, head),
         )
         codec.load_state_dict(load_file(path / "codec.safetensors"))
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:

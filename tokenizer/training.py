@@ -76,10 +76,12 @@ class CodecTraining(LightningModule):
     def configure_model(self) -> None:
         data = getattr(self.trainer, "datamodule", None)
         classes = data.classes if isinstance(data, ClipData) else {}
-        if classes and self.recipe.weights.labels and self.codec.label_head is None:
+        wanted = self.codec.summary > 0 and self.recipe.weights.labels > 0
+        if classes and wanted and self.codec.label_head is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
-                self.codec.label_head = LabelHead(self.codec.quantizer.dim, classes)
+                dim = self.codec.quantizer.dim
+                self.codec.label_head = LabelHead(self.codec.summary, dim, classes)
             self.average = Average(self.codec, self.recipe.average)
 
     def configure_optimizers(self) -> MuonAdamW:
