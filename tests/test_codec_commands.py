@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from data.clip import Clip
 from data.reading import read_clip
 from data.writing import write_video
+from kinolex import main
 from tokenizer.codec import Codec
 from tokenizer.commands import decode, encode, evaluate, shards
 from tokenizer.files import load_tokens
@@ -76,3 +78,26 @@ def test_evaluate_and_shards_of_a_made_world(model: Path, tmp_path: Path) -> Non
         "scenes:easy", model, tmp_path / "s", num_clips=3, num_frames=5, height=16, width=16
     )
     assert done.clips == 3 and done.tokens == 3 * 2 * 8
+
+
+@pytest.mark.filterwarnings("ignore:.*has no (metadata|splits)")
+def test_evaluate_whole_clips_of_a_folder_without_splits(
+    model: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = video.parent / "clips"
+    folder.mkdir()
+    video.rename(folder / "clip.mkv")
+    write_video(Clip.from_frames(torch.zeros(3, 3, 7, 7, dtype=torch.uint8), 8), folder / "a.mkv")
+    with pytest.warns(UserWarning, match="no splits: all its clips"):
+        report = evaluate(str(folder), model, shares=[0.5], by_clip=True)
+    assert [Path(clip.source).name for clip in report.clips] == ["a.mkv", "clip.mkv"]
+    assert [clip.num_frames for clip in report.clips] == [3, 10]
+    words = ["--source", str(folder), "--model", str(model), "--shares", "[0.5]"]
+    assert main(["tokenizer", "evaluate", *words, "--by-clip", "true", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["rates"][1]["share"] == 0.5 and len(shown["clips"]) == 2
+    assert main(["tokenizer", "evaluate", *words[:-1], "[2]"]) == 2
+    assert "share 2: give shares" in capsys.readouterr().err
+    (folder / "train").mkdir()  # now it has splits, and heldout is none of them
+    with pytest.raises(ValueError, match="no split 'heldout'"):
+        evaluate(str(folder), model)

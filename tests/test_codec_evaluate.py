@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 
 import pytest
 import torch
+from rich.console import Console
 
 from data.clip import Clip
 from data.source import Skipped
+from tokenizer.backbone import ConvBackbone
+from tokenizer.blocks import SizeWarning
 from tokenizer.codec import Codec
-from tokenizer.evaluate import evaluate
+from tokenizer.evaluate import _Meter, evaluate
 from tokenizer.metrics import psnr, squared_error, ssim
+from tokenizer.reporting import Rate
 
 
 class Pair:
@@ -80,3 +85,102 @@ def test_baselines_are_what_they_say(codec: Codec) -> None:
 def test_nothing_to_evaluate(codec: Codec) -> None:
     with pytest.raises(ValueError, match="at least one"):
         evaluate(codec, Pair(), num_clips=0)
+
+
+def test_shares_are_of_each_clips_own_full_rate(codec: Codec) -> None:
+    report = evaluate(codec, Pair(), shares=[1.0, 0.5, 0.001])
+    full, whole, half, least = report.rates
+    assert [rate.share for rate in report.rates] == [None, 1.0, 0.5, 0.001]
+    assert dataclasses.replace(whole, share=None) == full
+    assert not report.left_out  # every size has every share
+    clips = [Pair()[i] for i in range(2)]
+    tops = [codec.max_tokens_per_frame(clip.height, clip.width) for clip in clips]
+    tokens = [codec.encode(clip, top / 2) for clip, top in zip(clips, tops, strict=True)]
+    spent = sum(item.num_tokens for item in tokens)
+    assert half.tokens_per_frame == pytest.approx(spent / report.num_frames)
+    blocks = sum(len(item.codes) for item in tokens)
+    assert least.tokens_per_frame == pytest.approx(blocks / report.num_frames)
+
+
+def test_a_share_of_one_is_exact_for_any_block() -> None:
+    for block_frames in (1, 3, 6, 7):
+        meter = _Meter(Rate(share=1.0), Codec(ConvBackbone(time_stride=1), None, block_frames))
+        assert all(meter.count(block, 49) == 49 for block in range(50))
+
+
+def test_scores_by_clip_pool_to_the_total(codec: Codec) -> None:
+    report = evaluate(codec, Pair(), rates=[1.0], shares=[0.5], by_clip=True)
+    assert [(c.source, c.height, c.width, c.num_frames) for c in report.clips] == [
+        ("pair 0", 12, 20, 9),
+        ("pair 1", 7, 7, 3),
+    ]
+    for rate in report.rates:
+        key = (rate.asked, rate.share)
+        scores = [
+            (clip, score)
+            for clip in report.clips
+            for score in clip.rates
+            if (score.asked, score.share) == key
+        ]
+        assert len(scores) == (1 if rate.asked else 2)  # the small clip has no 1.0
+        areas = [clip.num_frames * clip.height * clip.width for clip, _ in scores]
+        errors = [255**2 / 10 ** (score.psnr / 10) for _, score in scores]
+        pooled = sum(a * e for a, e in zip(areas, errors, strict=True)) / sum(areas)
+        assert rate.score.psnr == pytest.approx(psnr(pooled), abs=1e-6)
+        bits = sum(a * score.bits_per_pixel for a, (_, score) in zip(areas, scores, strict=True))
+        assert rate.bits_per_pixel == pytest.approx(bits / sum(areas))
+        tokens = sum(clip.num_frames * score.tokens_per_frame for clip, score in scores)
+        frames = sum(clip.num_frames for clip, _ in scores)
+        assert rate.tokens_per_frame == pytest.approx(tokens / frames)
+    still = report.baselines["first frame"].psnr_mean
+    assert sum(clip.first_frame_psnr for clip in report.clips) / 2 == pytest.approx(still)
+    assert evaluate(codec, Pair()).clips == []
+    json.dumps(dataclasses.asdict(report), allow_nan=False)
+
+
+def test_impossible_rates_are_named(codec: Codec) -> None:
+    for share in (0.0, -1.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=rf"share {share:g}: give shares .* at most 1"):
+            evaluate(codec, Pair(), shares=[share])
+    for rate in (0.0, -2.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=rf"rate {rate:g}: give tokens a frame"):
+            evaluate(codec, Pair(), rates=[rate])
+
+
+def test_progress_counts_parts_of_clips(codec: Codec) -> None:
+    told: list[tuple[float, int]] = []
+    evaluate(codec, Pair(), progress=lambda done, total: told.append((done, total)))
+    parts = [done for done, _ in told]
+    assert parts == sorted(parts) and parts[-1] == 2 and 1.0 in parts and len(parts) > 2
+    assert {total for _, total in told} == {2}
+
+
+def test_one_warning_for_all_sizes() -> None:
+    far = Codec(ConvBackbone(), trained_size=(128, 128)).eval()
+    with pytest.warns(SizeWarning) as caught:
+        evaluate(far, Pair())
+    assert [str(item.message) for item in caught] == [
+        "clips of 12x20, 7x7 pixels: this codec was trained at 128x128, expect poorer pictures "
+        "this far from it"
+    ]
+
+
+def test_a_report_is_a_table_of_80_letters(codec: Codec) -> None:
+    report = evaluate(codec, Pair(), rates=[1.0], shares=[0.5], by_clip=True)
+    odd = dataclasses.replace(report.clips[0], source="a/[red]odd[b].mp4")
+    report = dataclasses.replace(report, clips=[odd, report.clips[1]])
+    console = Console(width=80, file=io.StringIO(), soft_wrap=True)
+    console.print(report, markup=False)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    text = "\n".join(lines)
+    rows = [line.split() for line in lines if line.strip()]
+    assert ["50", "%"] in [row[:2] for row in rows] and "…" not in text
+    full = next(row for row in rows if row[0] == "full")
+    assert f"{report.rates[0].score.psnr:.2f}" in full and len(full) == 10
+    assert f"{report.baselines['first frame'].psnr:.2f}" in text
+    assert "[red]odd[b].mp4" in text and "a/[red]" not in text and "12x20" in text
+    assert report.codec_id in text and report.protocol in text
+    assert "1 of 2 clips at 1 tokens a frame" in text and "1 that could not be read" in text
+    tables = lines[: next(i for i, line in enumerate(lines) if line.startswith("codec"))]
+    assert max(map(len, tables)) <= 80

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import conv2d
 
 from tokenizer.metrics import CodeUsage, moving, psnr, squared_error, ssim
 
@@ -29,6 +30,23 @@ def test_ssim_of_known_pictures() -> None:
     assert float(ssim(a, b)) == pytest.approx(expected, abs=1e-4)
     assert float(ssim(frames, 255 - frames).mean()) < 0
     assert ssim(frames[..., :1, :1], frames[..., :1, :1]).shape == (2,)
+
+
+def test_ssim_is_per_frame_however_large_the_pictures() -> None:
+    luck = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (2, 3, 150, 250), dtype=torch.uint8, generator=luck)
+    other = (frames.float() * 0.7 + 40).to(torch.uint8)
+    alone = torch.cat([ssim(a, b) for a, b in zip(frames.split(1), other.split(1), strict=True)])
+    assert torch.equal(ssim(frames, other), alone)
+    side = torch.arange(11.0) - 5
+    line = torch.exp(-side.square() / 4.5) / torch.exp(-side.square() / 4.5).sum()
+    window = (line[:, None] * line)[None, None].double()
+    x, y = frames.flatten(0, 1)[:, None].double(), other.flatten(0, 1)[:, None].double()
+    mx, my, xx, yy, xy = (conv2d(z, window) for z in (x, y, x * x, y * y, x * y))
+    c1, c2 = 2.55**2, 7.65**2
+    values = (2 * mx * my + c1) * (2 * (xy - mx * my) + c2)
+    values /= (mx**2 + my**2 + c1) * (xx - mx**2 + yy - my**2 + c2)
+    assert torch.allclose(alone, values.view(2, -1).mean(1), atol=1e-5)
 
 
 def test_moving_marks_changed_pixels_only() -> None:

@@ -96,14 +96,24 @@ def pad_frames(frames: Tensor, block_frames: int, stride: int) -> Tensor:
     return frames
 
 
-def warn_size(trained: tuple[int, int] | None, height: int, width: int, factor: int = 4) -> None:
-    """Warn when a picture is more than `factor` times larger or smaller than trained ones."""
+class SizeWarning(UserWarning):
+    """Pictures are far from the size that a codec was trained at."""
+
+
+def is_far(trained: tuple[int, int] | None, height: int, width: int, factor: int = 4) -> bool:
+    """Whether a picture is more than `factor` times larger or smaller than trained ones."""
     if trained is None:
-        return
+        return False
     tall, wide = height / trained[0], width / trained[1]
-    if min(tall, wide) * factor < 1 or max(tall, wide) > factor:
+    return min(tall, wide) * factor < 1 or max(tall, wide) > factor
+
+
+def warn_size(trained: tuple[int, int] | None, height: int, width: int) -> None:
+    """Warn when a picture is far from the size of the trained ones."""
+    if trained is not None and is_far(trained, height, width):
         warnings.warn(
             f"{height}x{width} pixels: this codec was trained at {trained[0]}x{trained[1]}, "
             "expect a poorer picture this far from it",
+            SizeWarning,
             stacklevel=3,
         )

@@ -5,7 +5,8 @@ Their docstrings are the commands' help; they return results and print nothing b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ import torch
 
 from tokenizer.codec import Codec
 from tokenizer.encoding import EncodingReport, encode_source
-from tokenizer.evaluate import CodecReport
+from tokenizer.evaluate import Progress, chosen_rates
 from tokenizer.evaluate import evaluate as evaluate_codec
 from tokenizer.files import read_token_file, save_tokens
+from tokenizer.reporting import CodecReport
 from tokenizer.tokens import VideoTokens
 
 
@@ -120,7 +122,9 @@ def evaluate(
     source: str,
     model: Path,
     rates: list[float] | None = None,
-    split: str = "heldout",
+    shares: list[float] | None = None,
+    by_clip: bool = False,
+    split: str | None = None,
     num_clips: int | None = None,
     num_frames: int | None = None,
     height: int | None = None,
@@ -133,8 +137,11 @@ def evaluate(
     Args:
         source: A folder of clips, scenes:easy|standard|hard, or hub:NAME.
         model: Folder of a codec, or of a model with a codec in it.
-        rates: Tokens per frame to try besides the full rate.
-        split: Which part of the source.
+        rates: Tokens per frame to try besides the full rate, like "[4, 8]".
+        shares: Rates as shares of each clip's own full rate, like "[0.5, 0.25]"; they suit clips
+            of different sizes.
+        by_clip: Score each clip by itself as well.
+        split: Which part of the source; heldout if left out, or all of a folder without splits.
         num_clips: At most so many clips; all if left out.
         num_frames: Frames of a clip; whole clips if left out.
         height: Pixels; the clips' own if left out.
@@ -144,10 +151,11 @@ def evaluate(
     """
     from data.source import open_source
 
+    chosen_rates(rates or [], shares or [])  # before the clips are opened, which may take long
     codec = open_codec(model)
     clips = open_source(
         source,
-        split=split,
+        split=split or heldout_split(source),
         num_frames=num_frames,
         height=height,
         width=width,
@@ -156,7 +164,9 @@ def evaluate(
         num_clips=num_clips,
     )
     with progress_bar("evaluating") as progress:
-        return evaluate_codec(codec, clips, rates or [], num_clips, progress)
+        return evaluate_codec(
+            codec, clips, rates or [], num_clips, progress, shares=shares or [], by_clip=by_clip
+        )
 
 
 def shards(
@@ -248,6 +258,18 @@ def encode_file(
     )
 
 
+def heldout_split(source: str) -> str:
+    """The split to evaluate on: heldout, or all of a folder that has no splits."""
+    from data.layout import split_names
+
+    names = ("train", "unseen", *split_names("heldout"))
+    path = Path(source)
+    if not path.is_dir() or any((path / name).is_dir() for name in names):
+        return "heldout"
+    warnings.warn(f"{source} has no splits: all its clips are evaluated", stacklevel=3)
+    return "train"  # what a folder without splits calls all its clips
+
+
 def open_codec(model: Path) -> Codec:
     """The codec in a folder, or in the codec/ folder of a model's folder."""
     inner = model / "codec"
@@ -270,7 +292,7 @@ def _targets(inputs: list[Path], out: Path) -> list[Path]:
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(what: str) -> Iterator[Progress]:
     """A progress bar on stderr; yields what is to be told (done, total)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -6,60 +6,23 @@ It knows pixels and codes, not what the clips show.
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from data.source import Source
+from tokenizer.blocks import SizeWarning, is_far
 from tokenizer.codec import Codec
 from tokenizer.metrics import CodeUsage, moving, psnr, ssim
 from tokenizer.rate import bits_per_code, block_tokens
+from tokenizer.reporting import ClipRate, ClipScore, CodecReport, Rate, RateScore, Score
 
+Progress = Callable[[float, int], None]  # clips done, parts of one included; in all
 METRICS = "psnr|rgb|0..255|pooled-mse;ssim|gauss11|rgb;moving|grey>8;kinolex-codec-v1"
-
-
-@dataclass(frozen=True)
-class Score:
-    """How close pictures come to the originals, over all clips."""
-
-    psnr: float  # dB, of the squared error pooled over all pixels
-    psnr_mean: float  # dB, mean over clips of each clip's own
-    ssim: float | None  # -1 to 1, mean over frames; None where it was not computed
-    psnr_moving: float | None  # dB, pooled over pixels that changed; None where none did
-
-
-@dataclass(frozen=True)
-class RateScore:
-    """One rate's picture and price."""
-
-    asked: float | None  # tokens a frame asked for; None is the full rate
-    tokens_per_frame: float  # spent, over all frames
-    bits_per_pixel: float  # nominal: tokens * log2(codebook), of the clip's own pixels
-    packed_bits_per_pixel: float  # as .kvt files pack codes, without headers
-    score: Score
-    used_codes: float  # share of the codebook that occurred, 0 to 1
-    perplexity: float  # of the codes over all clips
-    entropy_bits: float  # bits a code under its own frequencies
-
-
-@dataclass(frozen=True)
-class CodecReport:
-    """A codec's evaluation with all that is needed to repeat it."""
-
-    codec_id: str
-    protocol: str  # metrics and their version
-    source: str
-    num_clips: int
-    num_frames: int  # over all clips
-    sizes: list[str]  # heights x widths seen, at most 8
-    rates: list[RateScore]  # full rate first
-    baselines: dict[str, Score]
-    seconds: float  # encoding, decoding and scoring
-    skipped: int  # clips the source could not read
-    left_out: dict[str, int] = field(default_factory=dict)  # rate: clips too small or large for it
 
 
 class _Tally:
@@ -97,22 +60,60 @@ class _Tally:
         )
 
 
-class _Rate:
+class _Meter:
     """One rate being measured."""
 
-    def __init__(self, asked: float | None, codebook_size: int) -> None:
-        self.asked = asked
-        self.tally, self.usage = _Tally(), CodeUsage(codebook_size)
+    def __init__(self, rate: Rate, codec: Codec) -> None:
+        self.rate = rate
+        self.codebook_size, self.block_frames = codec.codebook_size, codec.block_frames
+        self.bits_per_token = math.log2(codec.codebook_size)
+        self.tally, self.usage = _Tally(), CodeUsage(codec.codebook_size)
         self.tokens = self.frames = self.packed_bits = 0
-        self.area = 0.0  # pixels of all clips
+        self.area = 0  # pixels of all clips
         self.left_out = 0
+        self._before = (0, 0, 0)  # tokens, frames and area before this clip
 
-    def result(self, bits_per_token: float) -> RateScore:
+    def serves(self, slots: int) -> bool:
+        """Whether a clip whose blocks have so many tokens can have this rate."""
+        asked = self.rate.asked
+        return asked is None or 1 <= asked * self.block_frames <= slots
+
+    def count(self, block: int, slots: int) -> int:
+        """Tokens of block number `block`."""
+        if self.rate.share is not None:  # in tokens a block, so that a share of 1 is exact
+            return min(slots, block_tokens(self.rate.share * slots, 1, block))
+        if self.rate.asked is None:
+            return slots
+        return min(slots, block_tokens(self.rate.asked, self.block_frames, block))
+
+    def add(self, frames: Tensor, pixels: Tensor, mask: Tensor, codes: Tensor) -> None:
+        self.tally.add(frames, pixels, mask)
+        self.usage.update(codes)
+        self.tokens += len(codes)
+        self.frames += len(frames)
+        self.area += len(frames) * frames.shape[-2] * frames.shape[-1]
+        self.packed_bits += 8 * -(-len(codes) * bits_per_code(self.codebook_size) // 8)
+
+    def end_clip(self) -> ClipRate:
+        self.tally.end_clip()
+        now = (self.tokens, self.frames, self.area)
+        tokens, frames, area = (a - b for a, b in zip(now, self._before, strict=True))
+        self._before = now
+        return ClipRate(
+            self.rate.asked,
+            self.rate.share,
+            tokens_per_frame=tokens / max(1, frames),
+            bits_per_pixel=tokens * self.bits_per_token / max(1, area),
+            psnr=psnr(self.tally.clip_errors[-1]),
+        )
+
+    def result(self) -> RateScore:
         return RateScore(
-            asked=self.asked,
+            self.rate.asked,
+            self.rate.share,
             tokens_per_frame=self.tokens / max(1, self.frames),
-            bits_per_pixel=self.tokens * bits_per_token / max(1.0, self.area),
-            packed_bits_per_pixel=self.packed_bits / max(1.0, self.area),
+            bits_per_pixel=self.tokens * self.bits_per_token / max(1, self.area),
+            packed_bits_per_pixel=self.packed_bits / max(1, self.area),
             score=self.tally.score(),
             used_codes=self.usage.used,
             perplexity=self.usage.perplexity,
@@ -125,7 +126,10 @@ def evaluate(
     source: Source,
     rates: Sequence[float] = (),
     num_clips: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    *,
+    shares: Sequence[float] = (),
+    by_clip: bool = False,
 ) -> CodecReport:
     """Score a codec on clips of any length and size.
 
@@ -135,37 +139,83 @@ def evaluate(
         rates: Tokens per frame to try besides the full rate. A rate that a clip's size cannot
             have leaves that clip out of that rate, counted in `left_out`.
         num_clips: At most so many clips, the first ones; None for all.
-        progress: Told the clips done and the clips in all.
+        progress: Told the clips done, parts of one included, and the clips in all.
+        shares: Rates to try as shares of each clip's own full rate, above 0 and at most 1; every
+            block has at least one token.
+        by_clip: Whether to report each clip's scores as well.
     """
     began = time.perf_counter()
     total = len(source) if num_clips is None else min(num_clips, len(source))
     if total < 1:
         raise ValueError(f"num_clips={num_clips} of {len(source)}: evaluation wants at least one")
-    meters = [_Rate(rate, codec.codebook_size) for rate in (None, *rates)]
+    meters = [_Meter(rate, codec) for rate in chosen_rates(rates, shares)]
     mean, first = _Mean(), _Tally()
-    frames, sizes = 0, dict[str, None]()
-    for number in range(total):
-        clip = source[number]
-        sizes[f"{clip.height}x{clip.width}"] = None
-        frames += len(clip)
-        blocks = clip.frames.split(codec.block_frames)
-        score_stream(codec, blocks, meters, mean, first)
-        if progress is not None:
-            progress(number + 1, total)
-    bits = torch.tensor(float(codec.codebook_size)).log2().item()
+    frames, sizes, clips = 0, dict[tuple[int, int], None](), list[ClipScore]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SizeWarning)  # one for all clips follows
+        for number in range(total):
+            clip = source[number]
+            sizes[clip.height, clip.width] = None
+            frames += len(clip)
+            blocks = _watched(clip.frames.split(codec.block_frames), number, total, progress)
+            scores = score_stream(codec, blocks, meters, mean, first)
+            if by_clip:
+                still, name = psnr(first.clip_errors[-1]), clip.source or f"{source.name} {number}"
+                clips.append(ClipScore(name, clip.height, clip.width, len(clip), still, scores))
+    _warn_of_sizes(codec, sizes)
     return CodecReport(
         codec_id=codec.codec_id,
         protocol=METRICS,
         source=source.name,
         num_clips=total,
         num_frames=frames,
-        sizes=list(sizes)[:8],
-        rates=[meter.result(bits) for meter in meters if meter.frames],
+        sizes=[f"{height}x{width}" for height, width in sizes][:8],
+        rates=[meter.result() for meter in meters if meter.frames],
         baselines={"mean colour": mean.score(), "first frame": first.score()},
         seconds=time.perf_counter() - began,
         skipped=len(source.skipped),
-        left_out={str(meter.asked): meter.left_out for meter in meters if meter.left_out},
+        left_out={str(meter.rate.asked): meter.left_out for meter in meters if meter.left_out},
+        clips=clips,
     )
+
+
+def chosen_rates(rates: Sequence[float], shares: Sequence[float]) -> list[Rate]:
+    """The full rate, then the others as asked for; ValueError for one that no clip can have."""
+    for rate in rates:
+        if not 0 < rate < math.inf:
+            raise ValueError(f"rate {rate:g}: give tokens a frame above 0")
+    for share in shares:
+        if not 0 < share <= 1:
+            raise ValueError(
+                f"share {share:g}: give shares of the full rate above 0 and at most 1, like 0.5"
+            )
+    return [Rate(), *(Rate(asked=rate) for rate in rates), *(Rate(share=s) for s in shares)]
+
+
+def _watched(
+    blocks: Sequence[Tensor], number: int, total: int, progress: Progress | None
+) -> Iterator[Tensor]:
+    """The blocks of clip `number` of `total`, telling `progress` after each."""
+    for done, block in enumerate(blocks, 1):
+        yield block
+        if progress is not None:
+            progress(number + done / len(blocks), total)
+
+
+def _warn_of_sizes(codec: Codec, sizes: Iterable[tuple[int, int]]) -> None:
+    """One warning for all the sizes far from the trained one."""
+    far = [
+        f"{height}x{width}" for height, width in sizes if is_far(codec.trained_size, height, width)
+    ]
+    if far and codec.trained_size is not None:
+        named = ", ".join(far[:4]) + (f" and {len(far) - 4} more" if len(far) > 4 else "")
+        height, width = codec.trained_size
+        warnings.warn(
+            f"clips of {named} pixels: this codec was trained at {height}x{width}, expect poorer "
+            "pictures this far from it",
+            SizeWarning,
+            stacklevel=3,
+        )
 
 
 class _Mean(_Tally):
@@ -193,41 +243,36 @@ class _Mean(_Tally):
 
 @torch.no_grad()
 def score_stream(
-    codec: Codec, blocks: Iterable[Tensor], meters: Sequence[_Rate], mean: _Mean, first: _Tally
-) -> None:
-    """Code one clip, given as runs of frames (n, 3, H, W) of up to a block each, at each rate."""
+    codec: Codec, blocks: Iterable[Tensor], meters: Sequence[_Meter], mean: _Mean, first: _Tally
+) -> list[ClipRate]:
+    """Code one clip, given as runs of frames (n, 3, H, W) of up to a block each, at each rate.
+
+    Returns:
+        The clip's own score at each rate that its size can have.
+    """
     previous: Tensor | None = None
     start: Tensor | None = None
     decoders, active, number = {}, [], 0
     for frames, codes in _coded(codec, blocks):
-        height, width = frames.shape[-2:]
         if start is None:
             start = frames[:1]
-            slots = codec.slots_per_block(height, width)
             for meter in meters:
-                if meter.asked is None or 1 <= meter.asked * codec.block_frames <= slots:
+                if meter.serves(len(codes)):
                     active.append(meter)
-                    decoders[id(meter)] = codec.start_decoding(height, width)
+                    decoders[id(meter)] = codec.start_decoding(*frames.shape[-2:])
                 else:
                     meter.left_out += 1
         mask = moving(frames, previous)
         for meter in active:
-            count = len(codes)
-            if meter.asked is not None:
-                count = min(count, block_tokens(meter.asked, codec.block_frames, number))
-            pixels, state = codec.decode_step([codes[:count]], decoders[id(meter)])
-            decoders[id(meter)] = state
-            meter.tally.add(frames, pixels[0, : len(frames)], mask)
-            meter.usage.update(codes[:count])
-            meter.tokens += count
-            meter.frames += len(frames)
-            meter.area += len(frames) * height * width
-            meter.packed_bits += 8 * -(-count * bits_per_code(codec.codebook_size) // 8)
+            kept = codes[: meter.count(number, len(codes))]
+            pixels, decoders[id(meter)] = codec.decode_step([kept], decoders[id(meter)])
+            meter.add(frames, pixels[0, : len(frames)], mask, kept)
         mean.see(frames)
         first.add(frames, start.expand_as(frames), mask)
         previous, number = frames[-1], number + 1
-    for tally in (*(meter.tally for meter in active), mean, first):
+    for tally in (mean, first):
         tally.end_clip()
+    return [meter.end_clip() for meter in active]
 
 
 def _coded(codec: Codec, blocks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
