@@ -43,7 +43,10 @@ def find_rows(path: Path, split: str) -> tuple[Path, list[Row]]:
         present = [name for name in _SPLITS if (path / name).is_dir()]
         if split != "train" or present:
             has = f"its splits are {', '.join(present)}" if present else "it has no splits"
-            raise ValueError(f"{path} has no split '{split}': {has}")
+            raise ValueError(
+                f"{path} has no split '{split}': {has}; make the folder {path / split}"
+                + (", or name one that is there" if present else "")
+            )
         root = path
     metadata = find_metadata(root)
     if metadata is None and (root / UNFINISHED).exists():

@@ -97,7 +97,10 @@ def parse_questions(value: Any, place: str) -> tuple[Question, ...]:
         if not isinstance(item, dict) or not {"question", "answer"} <= item.keys():
             raise ValueError(f"{place}: question {item!r}; give it a question and an answer")
         _check_keys(item, _QUESTION_KEYS, place)
-        choices = tuple(str(choice) for choice in item.get("choices") or ())
+        listed = item.get("choices") or ()
+        if not isinstance(listed, list | tuple):
+            raise ValueError(f"{place}: choices={listed!r}; give a list of answers")
+        choices = tuple(str(choice) for choice in listed)
         answer = str(item["answer"])
         if choices and answer not in choices:
             raise ValueError(
@@ -175,13 +178,14 @@ def _check_keys(values: dict[str, Any], known: tuple[str, ...], place: str) -> N
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
+    with open(path, "rb") as file:
+        for number, content in enumerate(file, start=1):
+            line = _text(content, f"{path}:{number}")
             if not line.strip():
                 continue
             try:
                 values = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}:{number}: not JSON ({error}); mend the line") from None
             if not isinstance(values, dict):
                 raise ValueError(
@@ -191,25 +195,33 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            place = f"{path}:{reader.line_num}"
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{place}: not {len(reader.fieldnames or ())} fields; quote commas within one"
-                )
-            values: dict[str, Any] = {key: value or None for key, value in row.items()}
-            for key in ("questions", "labels", "truth"):
-                if values.get(key):
-                    values[key] = _from_json(values[key], f"{place}: {key}")
-            if (values.get("text") or "").startswith("["):
-                values["text"] = _from_json(values["text"], f"{place}: text")
-            yield reader.line_num, values
+    content = path.read_bytes()
+    lines = [_text(line, f"{path}:{i}") for i, line in enumerate(content.splitlines(True), 1)]
+    reader = csv.DictReader(lines)
+    for row in reader:
+        place = f"{path}:{reader.line_num}"
+        if None in row or None in row.values():
+            raise ValueError(
+                f"{place}: not {len(reader.fieldnames or ())} fields; quote commas within one"
+            )
+        values: dict[str, Any] = {key: value or None for key, value in row.items()}
+        for key in ("questions", "labels", "truth"):
+            if values.get(key):
+                values[key] = _from_json(values[key], f"{place}: {key}")
+        if (values.get("text") or "").startswith("["):
+            values["text"] = _from_json(values["text"], f"{place}: text")
+        yield reader.line_num, values
+
+
+def _text(line: bytes, place: str) -> str:
+    try:
+        return line.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
 
 
 def _from_json(text: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is not JSON ({error}); mend the field") from None

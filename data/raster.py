@@ -16,6 +16,7 @@ Fit = Literal["cover", "stretch"]
 
 # Without FULL_CHR_H_INT swscale drops half the chroma even while scaling down: 30 dB instead of
 # 47 for 720p to 128 px. It costs next to nothing.
+LARGEST = 2**26  # pixels of a picture that may be asked for: 8192x8192
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _SHRINK = Interpolation.AREA | _EXACT
 _ENLARGE = Interpolation.BICUBIC | _EXACT
@@ -32,6 +33,18 @@ def fit_size(
     for name, value in (("height", height), ("width", width)):
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}: give at least 1 pixel")
+    scaled, out = _fit(size, height, width, fit)
+    if scaled != size and scaled[0] * scaled[1] > LARGEST:
+        raise ValueError(
+            f"height={height}, width={width}: scales {size[0]}x{size[1]} to {scaled[0]}x{scaled[1]}"
+            f" pixels, more than {LARGEST}; ask for a smaller picture"
+        )
+    return scaled, out
+
+
+def _fit(
+    size: tuple[int, int], height: int | None, width: int | None, fit: Fit
+) -> tuple[tuple[int, int], tuple[int, int]]:
     if height is None and width is None:
         return size, size
     if height is None or width is None:

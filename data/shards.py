@@ -105,7 +105,9 @@ class ShardWriter:
 
     def _resume(self) -> None:
         manifest = _read_manifest(self.path)
-        if manifest["meta"] != self.meta:
+        if manifest["meta"] != self.meta and not (manifest["shards"] or manifest["finished"]):
+            self._write_manifest(finished=False)  # a job that failed before its first shard
+        elif manifest["meta"] != self.meta:
             theirs = manifest["meta"]
             keys = sorted(set(theirs) | set(self.meta))
             key = next(key for key in keys if theirs.get(key) != self.meta.get(key))

@@ -83,6 +83,7 @@ def show(
         FileNotFoundError: No such source.
         ValueError: No readable clip, or a number out of range.
     """
+    from rich.console import Console
     from rich.progress import track
 
     for name, value in (("num_clips", num_clips), ("num_counted", num_counted)):
@@ -103,7 +104,8 @@ def show(
     count = _Count()
     cards: list[str] = []
     order = sorted(shown | set(_spread(total, num_counted)))
-    for number in track(order, "Reading clips", transient=True, disable=len(order) < 100):
+    bar = {"console": Console(stderr=True), "transient": True, "disable": len(order) < 100}
+    for number in track(order, "Reading clips", **bar):
         clip = opened[number]
         count.add(clip)
         if number in shown:

@@ -74,6 +74,8 @@ def open_source(
         FileNotFoundError: A folder that does not exist.
     """
     text = str(spec)
+    if not text:
+        raise ValueError(f"an empty source: give {SOURCE_FORMS}")
     kind, colon, rest = text.partition(":")
     if colon and kind == "scenes":
         from data.scenes import Scenes
@@ -88,6 +90,8 @@ def open_source(
         given = {key: value for key, value in wanted.items() if value is not None}
         return Scenes(rest or "easy", split=split, seed=seed, **given)  # pyright: ignore
     if colon and kind == "hub":
+        if not rest.strip("/ "):
+            raise ValueError(f"source '{text}' names no dataset: give {SOURCE_FORMS}")
         from data.hub import HubSource
 
         return HubSource(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.atomic import atomic_path, write_atomically
+from data.atomic import atomic_path, check_writable, write_atomically
 from data.clip import Clip
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ def write_video(
         ValueError: An unknown suffix, or frames without times.
     """
     path = Path(path)
+    check_target(path)
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise ValueError(f"{path} has suffix '{path.suffix}': use one of {' '.join(_SUFFIXES)}")
     if quality not in ("normal", "high"):
         raise ValueError(f"quality='{quality}': give normal or high")
     clip = _with_times(frames, fps, suffix)
@@ -76,9 +75,24 @@ def write_video(
             with atomic_path(path) as partial:
                 _mux(clip, partial, suffix, quality)
         except FFmpegError as error:
+            if isinstance(error, OSError):  # no folder, no permission, a full disk
+                raise OSError(error.errno, error.strerror, str(path)) from None
             size = f"{len(clip)} frames of {clip.height}x{clip.width}"
             raise ValueError(f"{path}: {size} do not fit {suffix} ({error}); try .mkv") from None
     return path
+
+
+def check_target(path: str | Path) -> None:
+    """Whether `write_video` could write at `path`, asked before the work that makes the clip.
+
+    Raises:
+        ValueError: An unknown suffix.
+        OSError: A place that cannot be written to.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"{path} has suffix '{suffix}': use one of {' '.join(_SUFFIXES)}")
+    check_writable(path)
 
 
 def _with_times(frames: Clip | Tensor, fps: float | None, suffix: str) -> Clip:

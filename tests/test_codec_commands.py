@@ -65,10 +65,16 @@ def test_mistakes_are_named(model: Path, video: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"tokens_per_frame=50: .* 0.25 to 6 .* 18x25"):
         encode([video], model, tmp_path / "a.kvt", tokens_per_frame=50)
     with pytest.raises(FileNotFoundError):
-        encode([tmp_path / "none.mp4"], model, tmp_path / "a.kvt")
+        encode([video, tmp_path / "none.mp4"], model, tmp_path / "b")
+    with pytest.raises(ValueError, match="suffix '.avi': give a .kvt file"):
+        encode([video], model, tmp_path / "a.avi")
+    with pytest.raises(ValueError, match="suffix '.avi'"):  # before the work: no such token file
+        decode(tmp_path / "none.kvt", tmp_path / "a.avi", model)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        shards("scenes:easy", model, tmp_path / "b", num_clips=1, batch_size=0)
     with pytest.raises(ValueError, match="not a codec directory"):
         encode([video], tmp_path, tmp_path / "a.kvt")
-    assert not (tmp_path / "a.kvt").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mkv", "model"]
 
 
 def test_evaluate_and_shards_of_a_made_world(model: Path, tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ def test_csv(folder):
         ({"truth": 3}, r"truth=3; give a dict"),
         ({"questions": [{"question": "q"}]}, r"give it a question and an answer"),
         ({"questions": [{"question": "q", "answer": "a", "choices": ["b"]}]}, r"not in choices"),
+        ({"questions": [{"question": "q", "answer": "a", "choices": 5}]}, r"choices=5; give a"),
+        ({"questions": [{"question": "q", "answer": "a", "choices": "abc"}]}, r"give a list of"),
         ({"questions": [{"question": "q", "answer": "a", "hint": ""}]}, r"unknown key 'hint'"),
     ],
 )
@@ -117,8 +119,10 @@ def test_metadata_that_is_no_metadata(folder):
         ('{"file_name": "a"', "jsonl:1: not JSON"),
         ("[1]", "give a JSON object"),
         ("\n", "lists no clips"),
+        ("[" * 100_000, "jsonl:1: not JSON"),
+        ('\n{"file_name": "é"}', "jsonl:2: not UTF-8 text"),
     ):
-        file.write_text(content)
+        file.write_bytes(content.encode("latin-1"))
         with pytest.raises(ValueError, match=message):
             Folder(folder)
     (folder / "train" / "metadata.csv").write_text("file_name\n")
@@ -127,6 +131,9 @@ def test_metadata_that_is_no_metadata(folder):
     file.unlink()
     (folder / "train" / "metadata.csv").write_text("file_name,text\nclip-000000.mkv,a,b\n")
     with pytest.raises(ValueError, match="csv:2: not 2 fields"):
+        Folder(folder)
+    (folder / "train" / "metadata.csv").write_bytes(b"file_name,text\nclip-000000.mkv,\xe9\n")
+    with pytest.raises(ValueError, match="csv:2: not UTF-8 text"):
         Folder(folder)
 
 
@@ -282,5 +289,8 @@ def test_open_source(folder):
     assert len(source) == 3 and source[0].frames.shape == (4, 3, 8, 8)
     with pytest.raises(FileNotFoundError, match="no source 'nowhere'"):
         open_source("nowhere")
+    for nothing in ("", "hub:"):
+        with pytest.raises(ValueError, match="give a folder of clips"):
+            open_source(nothing)
     with pytest.raises(ValueError, match="is a file"):
         open_source(folder / "train" / "metadata.jsonl")

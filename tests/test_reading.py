@@ -343,6 +343,9 @@ def test_too_much_is_refused_with_a_remedy(long_video, tmp_path):
         read_clip(long_video, sampler=Uniform(1), height=2, width=2, max_pixels=200)
     image = tmp_path / "a.png"
     Image.new("RGB", (200, 100)).save(image)
+    for path in (long_video, image):
+        with pytest.raises(ValueError, match="height=100000.*ask for a smaller picture"):
+            read_clip(path, sampler=Uniform(1), height=100_000, width=100_000)
     with pytest.raises(VideoError, match="pictures of 100x200, more than max_pixels=500"):
         read_clip(image, height=2, width=2, max_pixels=500)
 

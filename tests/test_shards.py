@@ -91,6 +91,15 @@ def test_damage_is_named(tmp_path):
         TokenShards(tmp_path / "s")
 
 
+def test_a_job_that_failed_before_its_first_shard_does_not_bind_the_next(tmp_path):
+    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path / "s", META):
+        raise KeyboardInterrupt
+    other = {**META, "codec_id": "c1"}
+    with ShardWriter(tmp_path / "s", other) as writer:
+        writer.write(np.arange(2), {})
+    assert TokenShards(tmp_path / "s").meta == other
+
+
 def test_wrong_use_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="manifest.json"):
         TokenShards(tmp_path)

@@ -118,6 +118,18 @@ def test_wrong_use_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    frames = smooth(3, 8, 8)
+    for suffix in (".mp4", ".gif"):
+        for place in (tmp_path / "file" / f"a{suffix}", Path("/proc") / f"a{suffix}"):
+            with pytest.raises(OSError, match=str(place)):
+                write_video(frames, place, 8)
+    with pytest.raises(IsADirectoryError, match="give the name of a file"):
+        (tmp_path / "d.mp4").mkdir()
+        write_video(frames, tmp_path / "d.mp4", 8)
+
+
 def test_failed_write_keeps_the_old_file(tmp_path):
     path = write_video(smooth(3, 8, 8), tmp_path / "a.mp4", 8)
     before = path.read_bytes()

@@ -127,6 +127,8 @@ class LastCheckpoint(Callback):
     """
 
     def __init__(self, folder: Path, every: int = 500) -> None:
+        if every < 1:
+            raise ValueError(f"checkpoint_every={every}: give at least one step")
         self.path = folder / "last.ckpt"
         self.every = every
         self.interrupted = False

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from data.atomic import check_writable
 from tokenizer.codec import Codec
 from tokenizer.encoding import EncodingReport, encode_source
 from tokenizer.evaluate import Progress, chosen_rates
@@ -72,8 +73,11 @@ def encode(
     """
     if not inputs:
         raise ValueError("no inputs: name at least one video")
-    codec = open_codec(model)
+    for path in inputs:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file; check the path")
     targets = _targets(inputs, out)
+    codec = open_codec(model)
     results = []
     for source, target in zip(inputs, targets, strict=True):
         tokens = encode_file(codec, source, tokens_per_frame, height, width)
@@ -103,8 +107,9 @@ def decode(file: Path, out: Path, model: Path) -> DecodedFile:
         out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
         model: Folder of the codec that encoded it, or of a model with that codec in it.
     """
-    from data.writing import write_video
+    from data.writing import check_target, write_video
 
+    check_target(out)
     tokens = read_token_file(file).tokens
     clip = open_codec(model).decode(tokens)
     write_video(clip, out)
@@ -280,14 +285,20 @@ def _targets(inputs: list[Path], out: Path) -> list[Path]:
     if out.suffix == ".kvt":
         if len(inputs) > 1:
             raise ValueError(f"--out {out} is one file for {len(inputs)} inputs: give a folder")
+        check_writable(out)
         return [out]
     if out.is_file():
         raise ValueError(f"--out {out} is a file: give a .kvt file or a folder")
+    if out.suffix and not out.is_dir():
+        raise ValueError(
+            f"--out {out} has suffix '{out.suffix}': give a .kvt file or a folder (one with a dot "
+            "in its name must be there already)"
+        )
     targets = [out / f"{path.stem}.kvt" for path in inputs]
     for target in targets:
         if targets.count(target) > 1:
             raise ValueError(f"two inputs would both become {target}: encode them apart")
-    out.mkdir(parents=True, exist_ok=True)
+        check_writable(target)
     return targets
 
 

@@ -114,6 +114,8 @@ def encode_source(
     Raises:
         ValueError: A rate out of range, or a folder with shards made otherwise.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: give at least one clip")
     began, total = time.perf_counter(), len(source)
     meta = {
         "kind": "video-tokens",

@@ -102,7 +102,7 @@ def read_token_file(path: Path | str) -> TokenFile:
     """Read a token file with what is known of its bytes; raises as `load_tokens` does."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such token file")
+        raise FileNotFoundError(f"{path}: no such token file: check the path")
     content = path.read_bytes()
     if content[: len(MAGIC)] != MAGIC:
         raise ValueError(f"{path}: not a token file: give a .kvt that `kinolex encode` wrote")
@@ -138,6 +138,8 @@ def _header(tokens: VideoTokens) -> dict[str, Any]:
 
 
 def _parse(content: bytes) -> TokenFile:
+    if len(content) < len(MAGIC) + _LEAD.size:
+        raise ValueError("it ends within its header")
     version, length = _LEAD.unpack_from(content, len(MAGIC))
     if version > VERSION:
         raise NewerVersion(version)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
+from zipfile import is_zipfile
 
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
@@ -23,6 +24,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from tokenizer.arguments import plain_error
 from tokenizer.callbacks import Clock, FiniteGuard, LastCheckpoint
 from tokenizer.time_bar import TimeBar
 
@@ -67,8 +69,8 @@ class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line and exit code 2."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # pyright: ignore
-        lines = [line.strip() for line in message.splitlines() if line.strip()]
-        print(f"error: {' '.join(lines)} (see --help)", file=sys.stderr)
+        text = f"{self.prog}: error: {plain_error(message)} (see `{self.prog} --help`)"
+        print(text, file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -108,11 +110,18 @@ class FitCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)  # without LightningCLI's warning about sys.argv
+        try:
+            self.config = parser.parse_args(args)  # without LightningCLI's warning about sys.argv
+        except UnicodeDecodeError as error:
+            parser.error(f"a --config is not UTF-8 text ({error.reason}): give YAML files")
 
     def before_instantiate_classes(self) -> None:
         config = self.config
         self.out = Path(config.out)
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"out={self.out} is a file: give a folder for the run")
+        if config.trainer.max_steps == 0:
+            raise ValueError("trainer.max_steps=0: give at least one step, or leave it out")
         self.checkpoints = self.out / "checkpoints"
         self.checkpoint = self._find_checkpoint(config.ckpt_path)
         if config.trainer.max_steps in (None, -1) and config.max_minutes is None:
@@ -133,6 +142,11 @@ class FitCLI(LightningCLI):
             raise FileNotFoundError(
                 f"ckpt_path={asked}: no checkpoint {path}: leave --ckpt_path out to start anew, "
                 "or give the --out of the run to resume"
+            )
+        if not is_zipfile(path):  # which every whole checkpoint is
+            raise ValueError(
+                f"ckpt_path={path}: not a checkpoint, or cut short: give one that this command "
+                "wrote, or leave --ckpt_path out to start anew"
             )
         return path
 
@@ -170,7 +184,15 @@ class FitCLI(LightningCLI):
             for old in [*self.out.glob("events.out.tfevents.*"), self.out / "metrics.csv"]:
                 old.unlink(missing_ok=True)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint)
+        try:
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint)
+        except RuntimeError as error:
+            if self.checkpoint is None or "loading state_dict" not in str(error):
+                raise
+            raise ValueError(
+                f"ckpt_path={self.checkpoint}: holds another network than this configuration "
+                "builds: give the configuration it was trained with, or start anew in another --out"
+            ) from error
         export: Callable[[Path], Path] | None = getattr(self.model, "export", None)
         exported = None if export is None else str(export(self.out))
         return FitReport(

@@ -6,13 +6,13 @@ Reads back only what it wrote, and says in one line why anything else is refused
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from data.atomic import write_atomically
 from tokenizer.backbone import Backbone, ConvBackbone
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
@@ -27,8 +27,7 @@ BACKBONES: dict[str, type[Backbone]] = {
 
 
 def save_codec(codec: Codec, path: Path) -> None:
-    """Write `codec` into the directory `path`, each file to a temporary name first."""
-    path.mkdir(parents=True, exist_ok=True)
+    """Write `codec` into the directory `path`, each file whole or not at all."""
     weights = {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items()}
     record = {
         "format": FORMAT,
@@ -37,10 +36,10 @@ def save_codec(codec: Codec, path: Path) -> None:
         **codec.config(),
         "trained_size": codec.trained_size,
     }
-    save_file(weights, path / "codec.safetensors.tmp")
-    os.replace(path / "codec.safetensors.tmp", path / "codec.safetensors")
-    write_text(path / "README.md", card(codec))
-    write_text(path / "codec.json", json.dumps(record, indent=2) + "\n")  # last: marks it whole
+    write_atomically(path / "codec.safetensors", save(weights))
+    write_atomically(path / "README.md", card(codec).encode())
+    description = json.dumps(record, indent=2) + "\n"
+    write_atomically(path / "codec.json", description.encode())  # last: marks it whole
 
 
 def load_codec(path: Path) -> Codec:
@@ -93,13 +92,6 @@ def read_record(path: Path) -> dict[str, Any]:
     if version > VERSION:
         raise ValueError(f"{file}: version {version} is newer than {VERSION}: upgrade kinolex")
     return record
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def card(codec: Codec) -> str:

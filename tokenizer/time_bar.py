@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from tokenizer.callbacks import Clock
@@ -31,12 +32,13 @@ class TimeBar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        self._bar = Progress(
+        self._bar = Progress(  # on stderr: stdout is for results
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
         )
         self._bar.add_task("training", total=1.0, note="")
         self._bar.start()
