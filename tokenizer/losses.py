@@ -22,8 +22,8 @@ class LossWeights:
     """Weight of the absolute error."""
     quantizer: float = 1.0
     """Weight of the quantizer's own loss (FSQ has none)."""
-    labels: float = 0.05
-    """Weight of reading the clips' labels off their codes; without labels it has no effect."""
+    labels: float = 0.5
+    """Weight of reading the clips' labels off the summary; without labels it has no effect."""
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of losses named as the fields are."""
