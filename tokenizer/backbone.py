@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tokenizer.layers import BlockConv3d, ChannelNorm, Past, Pointwise, Residual, fold, unfold
 from tokenizer.ordering import MAX_LEVEL, NOTHING
+from tokenizer.summary import Spread, Summarise
 
 
 class Backbone(nn.Module):
@@ -68,6 +69,7 @@ class ConvBackbone(Backbone):
         latent_channels: Width at latent resolution.
         blocks: Residual blocks at patch resolution, on each side.
         latent_blocks: Residual blocks at latent resolution, on each side.
+        summary: Vectors that speak for the whole block, before those of its latents.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class ConvBackbone(Backbone):
         latent_channels: int = 96,
         blocks: int = 1,
         latent_blocks: int = 2,
+        summary: int = 0,
     ) -> None:
         super().__init__()
         self.arguments = {
@@ -91,9 +94,11 @@ class ConvBackbone(Backbone):
             "latent_channels": latent_channels,
             "blocks": blocks,
             "latent_blocks": latent_blocks,
+            "summary": summary,
         }
+        self.summary = summary
         for name, value in self.arguments.items():
-            if value < (0 if name.endswith("blocks") else 1):
+            if value < (0 if name.endswith("blocks") or name == "summary" else 1):
                 raise ValueError(f"{name}={value}: a ConvBackbone needs a positive number")
         self.patch, self.stride, self.time_stride = patch, stride, time_stride
         self.space_stride = patch * stride
@@ -112,6 +117,8 @@ class ConvBackbone(Backbone):
         self.up = nn.ModuleList([Residual(channels) for _ in range(blocks)])
         self.head_norm = ChannelNorm(channels)
         self.head = BlockConv3d(channels, pixels)
+        self.summarise = Summarise(wide, dim, summary) if summary else None
+        self.spread = Spread(wide, dim, summary) if summary else None
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.hops.weight)
 
@@ -125,7 +132,10 @@ class ConvBackbone(Backbone):
         x = x + self.level(level).T.reshape(1, -1, *x.shape[2:])
         for block in self.encoder:
             x = block(x, past)
-        return self.to_vector(x).flatten(2).mT  # (B, N, dim)
+        vectors = self.to_vector(x).flatten(2).mT  # (B, N, dim)
+        if self.summarise is None:
+            return vectors
+        return torch.cat([self.summarise(x.permute(0, 2, 3, 4, 1)), vectors], 1)
 
     def decode(
         self,
@@ -135,8 +145,12 @@ class ConvBackbone(Backbone):
         past: Past,
         counts: Tensor,
     ) -> Tensor:
-        x = self.from_vector(vectors.mT.unflatten(2, grid))  # (B, C, t, h, w)
+        told, placed = vectors[:, : self.summary], vectors[:, self.summary :]
+        placed = placed * (hops < NOTHING)[:, :, None]
+        x = self.from_vector(placed.mT.unflatten(2, grid))  # (B, C, t, h, w)
         steps = self.hops(hops).mT.unflatten(2, grid)
+        if self.spread is not None:
+            steps = steps + self.spread(told, counts)[:, :, None, None, None]
         x = (x + steps).contiguous(memory_format=torch.channels_last_3d)
         for block in self.decoder:
             x = block(x, past)

@@ -6,6 +6,7 @@ one because data and randomness of each step follow from (seed, step) alone.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +77,14 @@ class CodecTraining(LightningModule):
     def configure_model(self) -> None:
         data = getattr(self.trainer, "datamodule", None)
         classes = data.classes if isinstance(data, ClipData) else {}
-        wanted = self.codec.summary > 0 and self.recipe.weights.labels > 0
-        if classes and wanted and self.codec.label_head is None:
+        wanted = bool(classes) and self.recipe.weights.labels > 0
+        if wanted and self.codec.summary == 0:
+            warnings.warn(
+                f"weights.labels={self.recipe.weights.labels:g} has no effect: the backbone's "
+                "summary is 0 and labels are read off summary tokens",
+                stacklevel=2,
+            )
+        elif wanted and self.codec.label_head is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 dim = self.codec.quantizer.dim
