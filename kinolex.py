@@ -8,9 +8,13 @@ codec, model or pixel itself.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
 import inspect
+import io
+import itertools
 import json
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -107,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _overview(arguments)
     if not debug:
         warnings.showwarning = _one_line_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a result is not lost to a terminal's alphabet
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _run(name, COMMANDS[name], rest)
     except KeyboardInterrupt:
@@ -115,12 +121,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `kinolex ... | head` is no error
         sys.stderr.close()
         return 0
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        if debug:
+    except (ValueError, OSError, ModuleNotFoundError, MemoryError, RuntimeError) as error:
+        message = _reason(error)
+        if debug or message is None:
             raise
-        message = " ".join(str(error).split())
         print(f"kinolex {name}: error: {message}", file=sys.stderr)
         return 2
+
+
+_REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "change its permissions or give another place",
+    errno.EPERM: "change its permissions or give another place",
+    errno.EROFS: "give a place that can be written to",
+    errno.ENOSPC: "make room or give another place",
+    errno.EEXIST: "give another name, or move that away",
+    errno.ENOTDIR: "one of its folders is a file, give another place",
+}
+
+
+def _reason(error: Exception) -> str | None:
+    """What a user is told of an error, in one line; None for one that is ours to mend."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "not enough memory: give fewer or smaller clips (--height, --width, --num-frames)"
+    if isinstance(error, RuntimeError):
+        return None
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        remedy = _REMEDIES.get(error.errno or 0)
+        return f"{error.filename}: {error.strerror.lower()}" + (f"; {remedy}" if remedy else "")
+    return " ".join(str(error).split())
 
 
 def _underscored(word: str) -> str:
@@ -162,26 +191,42 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
     module, _, function_name = command.target.partition(":")
     function = getattr(importlib.import_module(module), function_name)
     if command.takes_argv:
-        function(argv)
-        return 0
-    parser = build_parser(name, command, function)
-    options = vars(parser.parse_args(argv).clone())
-    as_json = options.pop("json")
-    result = function(**options)
+        as_json = "--json" in argv
+        result = function([word for word in argv if word != "--json"])
+    else:
+        parser = build_parser(name, command, function)
+        options = vars(parser.parse_args(_valued(argv, function)).clone())
+        as_json = options.pop("json")
+        result = function(**options)
     if result is not None:
         _print_json(result) if as_json else _print(result)
     return 0
+
+
+def _valued(argv: list[str], function: Any) -> list[str]:
+    """`--strict` alone as `--strict=true`: a switch may stand without a value."""
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    switches = {f"--{p.name}" for p in parameters if p.annotation is bool}
+    return [
+        f"{word}=true" if word in switches and after not in ("true", "false") else word
+        for word, after in itertools.pairwise([*argv, "--"])
+    ]
 
 
 def build_parser(name: str, command: Command, function: Any) -> Any:
     """The argument parser of one command, made from its function's signature and docstring."""
     from jsonargparse import ArgumentParser
 
+    from tokenizer.arguments import plain_error
+
     class OneLineErrors(ArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            text = " ".join(str(message).split())
+            text = plain_error(str(message))
             print(f"kinolex {name}: error: {text} (see `kinolex {name} --help`)", file=sys.stderr)
             raise SystemExit(2)
+
+        def format_help(self) -> str:
+            return re.sub(r"<class\s+'Path'>", "path", super().format_help())
 
     about = inspect.cleandoc(function.__doc__ or command.summary)
     parser = OneLineErrors(prog=f"kinolex {name}", description=about.split("\nArgs:")[0])
@@ -229,6 +274,11 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def _visible(text: str) -> str:
+    """Text without what a terminal would obey: an untrained model may write any byte."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
+
+
 def _print_json(result: Any) -> None:
     print(json.dumps(_plain(result), indent=2, ensure_ascii=False))
 
@@ -241,10 +291,10 @@ def _print(result: Any) -> None:
     for item in result if isinstance(result, list) else [result]:
         own_text = type(item).__str__ is not object.__str__ and not dataclasses.is_dataclass(item)
         if hasattr(item, "__rich__") or own_text or "__str__" in vars(type(item)):
-            console.print(item if hasattr(item, "__rich__") else str(item), markup=False)
+            console.print(item if hasattr(item, "__rich__") else _visible(str(item)), markup=False)
             continue
         for key, value in _plain(item).items():
-            console.print(f"{key}: {value}", markup=False, highlight=False)
+            console.print(_visible(f"{key}: {value}"), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def show(
 
     The page needs no other file and no network. Clips are spread evenly through the source.
 
+    Example: kinolex data show scenes:easy --out page
+
     Args:
         source: A folder of clips, `scenes:easy|standard|hard`, or `hub:NAME_OR_PATH`.
         out: Folder for the page and the pictures.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.atomic import check_writable
 from lm.evaluate import Evaluation
 from lm.evaluate import evaluate as evaluate_model
 from lm.sampling import Draw, Sampling
@@ -83,6 +84,8 @@ def caption(
 ) -> list[Caption]:
     """Say what happens in videos.
 
+    Example: kinolex caption clip.mp4 --model runs/demo/model
+
     Args:
         videos: Videos, GIFs, images or folders of images.
         model: Folder of a model.
@@ -107,6 +110,8 @@ def caption(
 def ask(video: Path, question: str, model: Path, choices: str | None = None) -> Answer:
     """Answer a question about a video.
 
+    Example: kinolex ask clip.mp4 "what colour is it?" --model runs/demo/model
+
     Args:
         video: A video, GIF, image or folder of images.
         question: What to ask.
@@ -119,6 +124,8 @@ def ask(video: Path, question: str, model: Path, choices: str | None = None) -> 
 
 def recognize(video: Path, labels: str, model: Path, normalise: bool = False) -> Recognition:
     """Rank labels by their likelihood after a video.
+
+    Example: kinolex recognize clip.mp4 --labels "rises,falls" --model runs/demo/model
 
     Args:
         video: A video, GIF, image or folder of images.
@@ -144,6 +151,8 @@ def generate(
 ) -> Film:
     """Make a video from a prompt.
 
+    Example: kinolex generate "a red circle" --out clip.mp4 --model runs/demo/model
+
     Args:
         prompt: What it is to show.
         out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
@@ -156,8 +165,9 @@ def generate(
         top_p: Probability mass of the likeliest codes to draw from.
         tokens_per_frame: At most so many; the trained rate if left out.
     """
-    from data.writing import write_video
+    from data.writing import check_target, write_video
 
+    check_target(out)
     clip = Model.load(model).generate(
         prompt, seconds, seed, guidance, temperature, top_k, top_p, tokens_per_frame
     )
@@ -183,6 +193,8 @@ def evaluate(
 
     Clips are taken in the format the model was trained on.
 
+    Example: kinolex lm evaluate --source scenes:easy --model runs/demo/model
+
     Args:
         source: A folder of clips, scenes:easy|standard|hard, or hub:NAME.
         model: Folder of a model.
@@ -199,6 +211,11 @@ def evaluate(
     from data.source import open_source
     from lm.figures import write_results
 
+    if num_films < 0:
+        raise ValueError(f"num_films={num_films}: give 0 or more")
+    films = Sampling(video=Draw(temperature, top_p=top_p), guidance=guidance)
+    if out is not None:
+        check_writable(out)
     loaded = Model.load(model)
     main = loaded.framing.main
     clips = open_source(
@@ -213,7 +230,6 @@ def evaluate(
         seed=seed,
     )
     chosen = [clips[i] for i in range(min(num_clips, len(clips)))]
-    films = Sampling(video=Draw(temperature, top_p=top_p), guidance=guidance)
     with progress_bar("evaluating") as progress:
         found = evaluate_model(
             loaded, chosen, num_films=num_films, films=films, seed=seed, progress=progress
@@ -229,6 +245,8 @@ def show_sequence(
 ) -> ShownSequence:
     """Print a video as the model reads it.
 
+    Example: kinolex lm show-sequence clip.mp4 --model runs/demo/model
+
     Args:
         video: A video, GIF, image or folder of images.
         model: Folder of a model.
@@ -238,6 +256,8 @@ def show_sequence(
     from lm.document import Document, Text, Video
     from lm.sequence import describe, write
 
+    if codes < 0:
+        raise ValueError(f"codes={codes}: give 0 or more")
     loaded = Model.load(model)
     items = [] if caption is None else [Text("caption", caption)]
     document = Document((*items, Video(loaded.encode(video))))

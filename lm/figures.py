@@ -7,13 +7,14 @@ does not know how a figure was measured; whoever measures states that in the pro
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+
+from data.atomic import write_atomically
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,4 @@ def write_results(path: Path, figures: Sequence[Figure], protocol: dict[str, Any
         fields = asdict(figure)
         content[fields.pop("name")] = fields
     content["protocol"] = protocol
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

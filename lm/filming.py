@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from data.reading import MAX_FRAMES
 from lm.document import Video
 from lm.formats import VideoFormat
 from lm.framing import Framing
@@ -59,6 +60,11 @@ def plan_shot(
         raise ValueError(f"seconds={seconds}: give a positive length")
     if fmt.fps is None:
         raise ValueError(f"seconds={seconds:g}: this model makes single images: leave it out")
+    if seconds * fmt.fps > MAX_FRAMES:
+        raise ValueError(
+            f"seconds={seconds:g}: more than {MAX_FRAMES} frames, as many as are held at once: "
+            f"ask for at most {float(MAX_FRAMES / fmt.fps):g} s"
+        )
     frames = max(1, round(seconds * float(fmt.fps)))
     blocks = math.ceil(frames / block_frames)
     if blocks > trained:
@@ -77,7 +83,7 @@ def plan_shot(
 
 def _at_rate(vocabulary: Vocabulary, framing: Framing, tokens_per_frame: float) -> VideoFormat:
     frames = vocabulary.block_frames
-    per_block = math.floor(tokens_per_frame * frames)
+    per_block = math.floor(tokens_per_frame * frames) if math.isfinite(tokens_per_frame) else 0
     if not 1 <= per_block <= framing.max_block_tokens:
         raise ValueError(
             f"tokens_per_frame={tokens_per_frame:g}: this model serves {1 / frames:g} to "

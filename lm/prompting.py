@@ -37,7 +37,7 @@ def condition(vocabulary: Vocabulary, prompt: str | None) -> Span:
     if prompt is None:
         return write_item(Nothing(), vocabulary)
     if not prompt.strip():
-        raise ValueError("the prompt is empty: say what to show, or pass None for anything")
+        raise ValueError("the prompt is empty: say what to show")
     return write_item(Text("caption", prompt), vocabulary)
 
 

@@ -21,6 +21,9 @@ from lm.grammar import Grammar, Ranges, State
 from lm.model import Decoder
 from lm.sequence import VIDEO, Sequence
 
+MAX_GUIDANCE = 100.0
+SEEDS = range(-(2**62), 2**62)
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -46,6 +49,13 @@ class Sampling:
     text: Draw = field(default_factory=lambda: Draw(temperature=0.0))  # marks too
     video: Draw = field(default_factory=lambda: Draw(temperature=0.9, top_p=0.95))
     guidance: float = 1.0  # of video codes: null + guidance * (prompt - null); 1: no null twin
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.guidance <= MAX_GUIDANCE:
+            raise ValueError(
+                f"guidance={self.guidance:g}: give 0 (heed no prompt) to {MAX_GUIDANCE:g}; "
+                "1 is none, 2 to 4 are usual"
+            )
 
 
 @dataclass(frozen=True)
@@ -206,6 +216,8 @@ def _open(
             f"than fit (context {context}): shorten the text, give a shorter clip, or read and "
             "generate at fewer tokens a frame"
         )
+    if seed not in SEEDS:
+        raise ValueError(f"seed={seed}: give a whole number from {SEEDS.start} to {SEEDS.stop - 1}")
     goal = None if num_items is None else len(state.items) + num_items
     generator = torch.Generator().manual_seed(seed)
     luck = torch.rand(context, generator=generator, dtype=torch.float64)

@@ -5,6 +5,7 @@ Reads back only what it wrote, and says in one line why anything else is refused
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ def save_parts(path: Path, decoder: Decoder, vocabulary: Vocabulary, codec: Code
     weights = {
         name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()
     }
-    write_atomically(path / "model.safetensors", save(weights))
+    content = save(weights)
+    write_atomically(path / "model.safetensors", content)
     record = {
         "format": FORMAT,
         "version": VERSION,
         "grammar": GRAMMAR_VERSION,
         "codec_id": codec.codec_id,
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
         "parameters": decoder.num_parameters,
         "decoder": decoder.config.to_json(),
     }
@@ -49,12 +52,20 @@ def load_parts(path: Path) -> tuple[Decoder, Vocabulary, Codec]:
     record = _record(path)
     vocabulary = Vocabulary.load(path)
     codec = Codec.load(path / "codec")
+    weights = path / "model.safetensors"
     try:
         decoder = Decoder(DecoderConfig(**record["decoder"]))
-        decoder.load_state_dict(load_file(path / "model.safetensors"))
+        decoder.load_state_dict(load_file(weights))
+        with open(weights, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: damaged model ({reason}): save or copy it again") from error
+    if digest != record.get("weights_sha256", digest):  # older models have none
+        raise ValueError(
+            f"{weights} does not match the checksum in model.json: it is damaged or of another "
+            "model, copy the directory again"
+        )
     if decoder.config.num_ids != len(vocabulary):
         raise ValueError(
             f"{path}: a model of {decoder.config.num_ids} ids with a vocabulary of "

@@ -116,7 +116,7 @@ class Model:
         frames, most = self.codec.block_frames, self.framing.max_block_tokens
         if tokens_per_frame is None:
             return most
-        asked = math.floor(tokens_per_frame * frames)
+        asked = math.floor(tokens_per_frame * frames) if math.isfinite(tokens_per_frame) else 0
         if asked < 1:
             raise ValueError(
                 f"tokens_per_frame={tokens_per_frame:g}: a block of {frames} frames has at least "

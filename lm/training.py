@@ -28,6 +28,7 @@ from lm.vocabulary import Vocabulary
 from tokenizer.callbacks import log_video, progress_of
 from tokenizer.codec import Codec
 from tokenizer.commands import open_codec
+from tokenizer.encoding import read_record
 from tokenizer.fitting import FitReport
 from tokenizer.fitting import fit as run_fit
 from tokenizer.optimisation import MuonAdamW
@@ -215,7 +216,7 @@ class ShardData(LightningDataModule):
     def setup(self, stage: str) -> None:
         if self.corpus is not None:
             return
-        records = TokenShards(self.shards)
+        records = _open_shards(self.shards)
         vocabulary = make_vocabulary(
             records,
             _layout(records),
@@ -224,7 +225,14 @@ class ShardData(LightningDataModule):
         )
         self.corpus = Corpus(records, vocabulary)
         if self.held_out_path is not None:
-            self.held_out = Corpus(TokenShards(self.held_out_path), vocabulary)
+            watched = _open_shards(self.held_out_path)
+            theirs = read_record(*watched[0]).tokens.codec_id
+            if theirs != vocabulary.codec_id:
+                raise ValueError(
+                    f"held_out={self.held_out_path} has tokens of codec {theirs}, the shards to "
+                    f"train on of {vocabulary.codec_id}: encode both with one codec"
+                )
+            self.held_out = Corpus(watched, vocabulary)
         elif self.trainer is not None:
             self.trainer.limit_val_batches = 0  # nothing to watch
 
@@ -249,6 +257,13 @@ def _layout(records: TokenShards) -> BlockLayout | None:
     """How the shards' codec lays out its blocks, if they say so."""
     fields = records.meta.get("layout")
     return None if fields is None else BlockLayout(**fields)
+
+
+def _open_shards(path: Path) -> TokenShards:
+    records = TokenShards(path)
+    if not len(records):
+        raise ValueError(f"{path} holds no records: encode some clips into it first")
+    return records
 
 
 class _Fetch:

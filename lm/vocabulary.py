@@ -21,6 +21,7 @@ from lm.pieces import Pieces
 from tokenizer.ordering import BlockLayout
 
 GRAMMAR_VERSION = 2
+_NOT_JSON = (json.JSONDecodeError, UnicodeDecodeError)
 ROLES = ("caption", "question", "answer", "label")
 SPECIALS = (
     "<pad>",
@@ -179,19 +180,29 @@ class Vocabulary:
 
         Raises:
             FileNotFoundError: the folder holds no vocabulary.
-            ValueError: it was written with another stream grammar.
+            ValueError: it was written with another stream grammar, or is damaged.
         """
         path = Path(folder) / "vocabulary.json"
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: give a folder that `kinolex lm fit` wrote")
-        fields = json.loads(path.read_text())
+        try:
+            return cls._read(path)
+        except (KeyError, TypeError, OSError, RuntimeError, *_NOT_JSON) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"{folder}: damaged vocabulary ({reason}): save or copy it again"
+            ) from error
+
+    @classmethod
+    def _read(cls, path: Path) -> Vocabulary:
+        fields = json.loads(path.read_bytes())
         if fields["grammar"] != GRAMMAR_VERSION or fields["specials"] != list(SPECIALS):
             raise ValueError(
                 f"{path} has stream grammar {fields['grammar']}, this Kinolex reads "
                 f"{GRAMMAR_VERSION}: train again or use the version that wrote it"
             )
         return cls(
-            Pieces((Path(folder) / "pieces.model").read_bytes()),
+            Pieces(path.with_name("pieces.model").read_bytes()),
             codec_id=fields["codec_id"],
             codebook_size=fields["codebook_size"],
             block_frames=fields["block_frames"],

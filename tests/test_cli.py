@@ -2,7 +2,10 @@
 
 import ast
 import importlib
+import inspect
 import json
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +40,18 @@ def test_help_says_what_every_option_means(name: str, capsys: pytest.CaptureFixt
         if option != "return":
             assert option in text
             assert documented.get(option), f"{name}: {option} is not documented"
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_example_in_the_help_can_be_typed(name: str) -> None:
+    module, _, function_name = COMMANDS[name].target.partition(":")
+    function = getattr(importlib.import_module(module), function_name)
+    typed = re.findall(r"^Example: kinolex (.*)$", inspect.cleandoc(function.__doc__), re.MULTILINE)
+    for example in typed:
+        assert example.startswith(f"{name} ")
+        words = shlex.split(example.removeprefix(name))
+        kinolex.build_parser(name, COMMANDS[name], function).parse_args(words)
+    assert typed or name in {"demo", "data make doom", "data make babyai", "data fetch"}
 
 
 def test_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +115,66 @@ def test_lists_and_json(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out) == {"words": ["a", "b"], "times": 1}
     assert main(["repeat", "a"]) == 0
     assert "words: ['a', 'a']" in capsys.readouterr().out
+
+
+def fail(word: str, strict: bool = False) -> Answer:
+    """Fail.
+
+    Args:
+        word: How.
+        strict: A switch.
+    """
+    if word == "memory":
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+    if word == "disk":
+        raise OSError(28, "No space left on device", "a.mp4")
+    if word == "ours":
+        raise RuntimeError("ours")
+    return Answer([word + "\x1b[2J"], 2 if strict else 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("memory", "not enough memory: give fewer or smaller clips"),
+        ("disk", "a.mp4: no space left on device; make room"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    word: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(COMMANDS, "fail", Command(f"{__name__}:fail", "", ("word",)))
+    assert main(["fail", word]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    with pytest.raises((RuntimeError, OSError)):
+        main(["fail", word, "--debug"])
+    with pytest.raises(RuntimeError, match="ours"):  # a fault of the program keeps its traceback
+        main(["fail", "ours"])
+
+
+def test_switches_stand_alone_and_no_byte_reaches_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(COMMANDS, "fail", Command(f"{__name__}:fail", "", ("word",)))
+    for words, times in (["--strict", "a"], 2), (["a", "--strict"], 2), (["a"], 1):
+        assert main(["fail", *words]) == 0
+        out = capsys.readouterr().out
+        assert f"times: {times}" in out and "\x1b" not in out
+    assert main(["fail", "a", "--strict=false", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["times"] == 1
+
+
+def fit(argv: list[str]) -> Answer:
+    return Answer(list(argv), 0)
+
+
+def test_training_says_what_it_left(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(COMMANDS, "fit", Command(f"{__name__}:fit", "", takes_argv=True))
+    assert main(["fit", "--a=1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"words": ["--a=1"], "times": 0}
+    assert main(["fit", "--a=1"]) == 0
+    assert "words: ['--a=1']" in capsys.readouterr().out
 
 
 def test_load_names_what_it_did_not_find(tmp_path: Path) -> None:

@@ -52,10 +52,18 @@ def test_generate(saved: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_writes_its_figures(saved: Path, tmp_path: Path) -> None:
-    out = tmp_path / "figures.json"
+    out = tmp_path / "new" / "figures.json"
     found = commands.evaluate("scenes:easy", saved, num_clips=2, num_films=1, out=out)
     assert found.value("caption_exact") in (0.0, 0.5, 1.0)
     assert out.is_file() and found.protocol["source"].startswith("scenes:easy")
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    nobody = tmp_path / "nobody"
+    with pytest.raises(ValueError, match="suffix '.avi'"):
+        commands.generate("a ball", tmp_path / "a.avi", nobody)
+    with pytest.raises(IsADirectoryError, match="give the name of a file"):
+        commands.evaluate("scenes:easy", nobody, out=tmp_path)
 
 
 def test_missing_files_are_named(saved: Path, tmp_path: Path) -> None:

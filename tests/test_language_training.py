@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import load_file
 
 from data.clip import Clip
+from data.shards import ShardWriter, TokenShards
 from lm.tasks import Model
 from tokenizer.fitting import FitReport, fit
 
@@ -64,6 +65,20 @@ def test_a_codec_that_did_not_make_the_tokens_is_refused(
     Codec(model.codec.backbone, model.codec.quantizer, block_frames=4).save(tmp_path / "other")
     with pytest.raises(ValueError, match="give that codec"):
         run(run_folder, tmp_path / "c", f"--model.codec={tmp_path / 'other'}")
+
+
+@pytest.mark.parametrize(
+    ("codec_id", "count", "message"), [("other", 1, "codec other"), ("x", 0, "holds no records")]
+)
+def test_held_out_tokens_of_another_codec_or_none_are_refused(
+    run_folder: Path, tmp_path: Path, codec_id: str, count: int, message: str
+) -> None:
+    codes, info = TokenShards(run_folder / "tokens")[0]
+    with ShardWriter(tmp_path / "tokens", {}) as writer:
+        for _ in range(count):
+            writer.write(codes, {**info, "codec_id": codec_id})
+    with pytest.raises(ValueError, match=message):
+        run(run_folder, tmp_path / "c", f"--data.held_out={tmp_path / 'tokens'}")
 
 
 def test_shipped_configs_are_accepted() -> None:

@@ -48,6 +48,17 @@ def test_directories_of_another_kind_are_refused(
     with pytest.raises(ValueError, match="a codec, not a language model"):
         Model.load(run_folder / "codec")
     model.save(tmp_path / "m")
+    for name in ("pieces.model", "vocabulary.json"):
+        content = (tmp_path / "m" / name).read_bytes()
+        (tmp_path / "m" / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match="damaged vocabulary"):
+            Model.load(tmp_path / "m")
+        (tmp_path / "m" / name).write_bytes(content)
+    weights = bytearray((tmp_path / "m" / "model.safetensors").read_bytes())
+    weights[-9] ^= 1
+    (tmp_path / "m" / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ValueError, match="does not match the checksum"):
+        Model.load(tmp_path / "m")
     (tmp_path / "m" / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(ValueError, match="damaged model"):
         Model.load(tmp_path / "m")
@@ -120,6 +131,13 @@ def test_lower_rates_are_served(model: Model, clips: list[Clip]) -> None:
     [
         (lambda m, c: m.generate("  "), "prompt is empty"),
         (lambda m, c: m.generate("a", seconds=-1), "positive length"),
+        (lambda m, c: m.generate("a", seconds=1e9), "ask for at most 5000 s"),
+        (lambda m, c: m.generate("a", seconds=1e308), "ask for at most 5000 s"),
+        (lambda m, c: m.generate("a", guidance=float("nan")), "guidance=nan: give 0"),
+        (lambda m, c: m.generate("a", guidance=-1), "guidance=-1: give 0"),
+        (lambda m, c: m.generate("a", seed=2**70), "seed=.*: give a whole number"),
+        (lambda m, c: m.generate("a", tokens_per_frame=float("inf")), "serves 0.5 to 3"),
+        (lambda m, c: m.encode(c, tokens_per_frame=float("nan")), "at least one token"),
         (lambda m, c: m.ask(c, ""), "question is empty"),
         (lambda m, c: m.generate("xyz " * 60), r"more than fit \(context 96\)"),
         (lambda m, c: m.ask(c, "xyz " * 60), r"more than fit \(context 96\)"),

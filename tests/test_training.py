@@ -144,6 +144,14 @@ def test_mistakes_in_values_say_what_to_do(
     assert "\n" not in str(error.value)
 
 
+def test_a_checkpoint_of_another_network_is_refused(
+    straight: tuple[Path, FitReport], tmp_path: Path
+) -> None:
+    checkpoint = straight[0] / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match="does not fit this configuration"):
+        run(tmp_path, f"--ckpt_path={checkpoint}", "--model.backbone.init_args.channels=16")
+
+
 @pytest.mark.parametrize("delta", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda p: p.stem)
 def test_every_config_builds_its_codec(delta: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(delta.read_text().splitlines()) <= 9

@@ -63,6 +63,8 @@ def encode(
 
     Any length and size works; frames are read, coded and forgotten block by block.
 
+    Example: kinolex encode clip.mp4 --out clip.kvt --model runs/demo/model
+
     Args:
         inputs: Videos, GIFs, images or folders of images.
         model: Folder of a codec, or of a model with a codec in it.
@@ -102,6 +104,8 @@ def encode(
 def decode(file: Path, out: Path, model: Path) -> DecodedFile:
     """Decode a token file into a video.
 
+    Example: kinolex decode clip.kvt --out again.mp4 --model runs/demo/model
+
     Args:
         file: A .kvt file that `encode` wrote.
         out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
@@ -138,6 +142,8 @@ def evaluate(
     strict: bool = False,
 ) -> CodecReport:
     """Measure a codec on held-out clips beside trivial baselines.
+
+    Example: kinolex tokenizer evaluate --source scenes:easy --model runs/demo/model
 
     Args:
         source: A folder of clips, scenes:easy|standard|hard, or hub:NAME.
@@ -191,6 +197,8 @@ def shards(
     """Encode a source into token shards with its words, for training a language model.
 
     Run again with the same arguments it goes on where it stopped.
+
+    Example: kinolex tokenizer shards clips/ --out tokens --model runs/demo/model
 
     Args:
         source: A folder of clips, scenes:easy|standard|hard, or hub:NAME.

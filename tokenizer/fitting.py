@@ -186,12 +186,13 @@ class FitCLI(LightningCLI):
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         try:
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint)
-        except RuntimeError as error:
-            if self.checkpoint is None or "loading state_dict" not in str(error):
+        except (RuntimeError, KeyError) as error:
+            if self.checkpoint is None or self.clock.started is not None:
                 raise
+            reason = str(error).splitlines()[0]
             raise ValueError(
-                f"ckpt_path={self.checkpoint}: holds another network than this configuration "
-                "builds: give the configuration it was trained with, or start anew in another --out"
+                f"ckpt_path={self.checkpoint}: does not fit this configuration ({reason}): give "
+                "the one it was trained with, or start anew in another --out"
             ) from error
         export: Callable[[Path], Path] | None = getattr(self.model, "export", None)
         exported = None if export is None else str(export(self.out))

@@ -39,6 +39,8 @@ def make_scenes(
     `unseen/` holds only combinations of colour, shape and motion that the other splits never show.
     Run again, it goes on where it stopped.
 
+    Example: kinolex data make scenes --clips 100 --out clips
+
     Args:
         clips: Training clips to write; a tenth as many held-out and unseen ones are added.
         out: The folder to write.
