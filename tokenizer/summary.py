@@ -21,13 +21,12 @@ class Summarise(nn.Module):
     def __init__(self, channels: int, dim: int, count: int) -> None:
         super().__init__()
         self.count = count
-        self.mix = nn.Linear(channels, channels)
         self.out = nn.Linear(channels, count * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, t, h, w, C) to (B, S, D)."""
         pooled = F.rms_norm(x, x.shape[-1:]).amax((1, 2, 3))
-        return self.out(F.silu(self.mix(pooled))).unflatten(1, (self.count, -1))
+        return self.out(pooled).unflatten(1, (self.count, -1))
 
 
 class Spread(nn.Module):
