@@ -140,7 +140,9 @@ def run_folder(
 @pytest.fixture(scope="session")
 def model(tiny_codec: Codec, run_folder: Path) -> Model:
     """A model with random weights."""
-    vocabulary = make_vocabulary(TokenShards(run_folder / "tokens"), num_pieces=32, rates=(3,))
+    vocabulary = make_vocabulary(
+        TokenShards(run_folder / "tokens"), tiny_codec.layout, num_pieces=32, rates=(3,)
+    )
     sizes = Sizes(width=16, layers=2, heads=2, kv_heads=1, head_dim=8, hidden=24, context=96)
     decoder = make_decoder(vocabulary, code_features(tiny_codec.code_vectors()), sizes)
     for parameter in decoder.parameters():
