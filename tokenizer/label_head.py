@@ -20,9 +20,10 @@ from tokenizer.summary import kept_of
 
 
 class LabelHead(nn.Module):
-    """A linear map of a block's summary; a clip's blocks are averaged.
+    """A linear map of the summaries of a clip's first and last block and of the mean of all.
 
-    Linear, so that a language model finds what it reads as easily.
+    Linear, so that a language model finds what it reads as easily; first and last, since labels
+    may say what comes first and what then.
 
     Args:
         summary: Summary tokens of a block.
@@ -39,7 +40,7 @@ class LabelHead(nn.Module):
         self.summary = summary
         self.classes = {label: list(names) for label, names in classes.items()}
         self.sizes = [len(names) for names in self.classes.values()]
-        self.read = nn.Linear(summary * dim, sum(self.sizes))
+        self.read = nn.Linear(3 * summary * dim, sum(self.sizes))
 
     def forward(self, vectors: Tensor, counts: Tensor | None = None) -> Tensor:
         """Scores of all classes, float (S, F).
@@ -52,7 +53,8 @@ class LabelHead(nn.Module):
         flat = vectors[:, :, : self.summary].flatten(0, 1)
         if counts is not None:
             flat = flat * kept_of(flat, counts.repeat_interleave(blocks))
-        return self.read(flat.flatten(1)).unflatten(0, (clips, blocks)).mean(1)
+        each = flat.flatten(1).unflatten(0, (clips, blocks))  # (S, blocks, K * D)
+        return self.read(torch.cat([each[:, 0], each[:, -1], each.mean(1)], 1))
 
     def loss(self, vectors: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over the labels that clips have, in nats; 0 where none has any.
