@@ -148,6 +148,7 @@ def generate(
     top_k: int = 0,
     top_p: float = 0.95,
     tokens_per_frame: float | None = None,
+    candidates: int = 1,
 ) -> Film:
     """Make a video from a prompt.
 
@@ -164,12 +165,13 @@ def generate(
         top_k: Likeliest codes to draw from; 0 for all.
         top_p: Probability mass of the likeliest codes to draw from.
         tokens_per_frame: At most so many; the trained rate if left out.
+        candidates: Videos to make; the one that the model's own captions fit best is kept.
     """
     from data.writing import check_target, write_video
 
     check_target(out)
     clip = Model.load(model).generate(
-        prompt, seconds, seed, guidance, temperature, top_k, top_p, tokens_per_frame
+        prompt, seconds, seed, guidance, temperature, top_k, top_p, tokens_per_frame, candidates
     )
     write_video(clip, out)
     length = len(clip) / clip.fps if clip.fps else 0.0

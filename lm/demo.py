@@ -22,7 +22,7 @@ from rich.console import Console
 from lm.figures import Figure, figure_table, write_results
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-CODEC_SHARE = 0.36  # of the whole budget, for training the codec
+CODEC_SHARE = 0.34  # of the whole budget, for training the codec
 REST_SHARE = 0.1  # kept back for measuring and the page
 CLIPS_PER_MINUTE = 1200  # clips encoded for the language model, for each minute of the budget
 LEAST_MINUTES = 0.2

@@ -28,13 +28,15 @@ from lm.judging import (
 from lm.learning import make_decoder
 from lm.loss import language_loss
 from lm.model import Sizes
-from lm.sampling import Sampling
+from lm.sampling import Draw, Sampling
 from lm.sequence import write
 from lm.tasks import Model
 from tokenizer.tokens import VideoTokens
 
 Progress = Callable[[int, int], None]  # done, in all
-FILMS = Sampling(guidance=2.0)
+FILMS = Sampling(video=Draw(0.9, 0, 0.95), guidance=2.0)  # as `Model.generate` by default
+CANDIDATES = 4  # films of a prompt of which the model picks one, measured beside single ones
+BEST = f"generation_best_of_{CANDIDATES}"
 UNTRAINED = 32  # films of a model with fresh weights, for the score of chance
 ROWS = 32
 
@@ -89,6 +91,7 @@ def evaluate(
         _ceilings(model, clips, tokens, bounds)
         shown = [clip for clip in clips if clip.captions][:num_films]
         _films(model, shown, films, seed, tally, count)
+        _films(model, shown, films, seed, tally, count, CANDIDATES)
         table |= _untrained(model, shown[:UNTRAINED], films, seed)
     figures = [_figure(name, tally, bounds, table) for name in sorted(tally.totals)]
     figures += likelihoods(model, clips, tokens)
@@ -108,7 +111,9 @@ def _figure(
 ) -> Figure:
     low, high = tally.interval(name)
     chance, majority = table.get(name, (None, None))
-    bound = name.replace("caption/", "generation/")
+    bound = name.replace("caption/", "generation/").replace(BEST, "generation")
+    if name.startswith(BEST):
+        chance, majority = table.get(bound, (None, None))
     return Figure(
         name=name.replace("/", "_"),
         value=tally.share(name),
@@ -135,7 +140,7 @@ def _amount(clips: Sequence[Clip], num_films: int) -> int:
     answers = sum(len(clip.questions) for clip in clips)
     labels = sum(bool(clip.labels) for clip in clips)
     films = min(num_films, len(clips)) if can_judge_films(clips) else 0
-    return len(clips) + answers + labels + films
+    return len(clips) + answers + labels + 2 * films
 
 
 def _captions(
@@ -184,12 +189,14 @@ def _films(
     seed: int,
     tally: Tally,
     count: _Counter | None,
+    candidates: int = 1,
 ) -> None:
+    name = BEST if candidates > 1 else "generation"
     seeds = [seed + i for i in range(len(clips))]
     prompts = [clip.caption for clip in clips]
-    made = model.generate_batch(prompts, None, seeds, films, progress=count)
+    made = model.generate_batch(prompts, None, seeds, films, candidates=candidates, progress=count)
     for film, prompt in zip(made, prompts, strict=True):
-        judge_film(film.frames, prompt, tally, "generation")
+        judge_film(film.frames, prompt, tally, name)
 
 
 def _untrained(

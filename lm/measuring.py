@@ -20,7 +20,7 @@ from tokenizer.evaluate import CodecReport
 from tokenizer.evaluate import evaluate as evaluate_codec
 
 CLIPS_PER_MINUTE = 15  # of budget, for each split
-FILMS_PER_MINUTE = 10
+FILMS_PER_MINUTE = 8
 SHARES = (1.0, 0.5, 0.25, 0.125)  # of the full rate, at which the codec is measured
 
 

@@ -1,6 +1,6 @@
-"""Scoring: how likely a model finds each of several texts after a prompt.
+"""Scoring: how likely a model finds each of several texts after a prompt, or captions of videos.
 
-The prompt is read once and its cache shared by the candidates. Knows ids, not tasks.
+Where candidates share a prompt it is read once and its cache shared. Knows ids, not tasks.
 """
 
 from __future__ import annotations
@@ -10,9 +10,16 @@ from collections.abc import Sequence as List
 import torch
 from torch import Tensor
 
+from lm.batches import pad
+from lm.document import Document, Text, Video
 from lm.grammar import Grammar
 from lm.model import Decoder
 from lm.sampling import prefill, read_prompt
+from lm.sequence import TEXT, write
+from lm.vocabulary import Vocabulary
+from tokenizer.tokens import VideoTokens
+
+ROWS = 64  # pairs read side by side
 
 
 @torch.inference_mode()
@@ -67,3 +74,39 @@ def score_texts(
     scores = logits.log_softmax(-1).gather(-1, columns[..., None])[..., 0]
     inside = torch.arange(longest, device=hidden.device) < lengths.repeat(len(prompts))[:, None]
     return (scores * inside).sum(-1).view(len(prompts), count), lengths
+
+
+@torch.inference_mode()
+def score_captions(
+    model: Decoder, vocabulary: Vocabulary, videos: List[VideoTokens], captions: List[str]
+) -> Tensor:
+    """Log-likelihood of each caption after the video at the same place.
+
+    Returns:
+        float (pairs,), natural log, of the caption's pieces and its end.
+
+    Raises:
+        ValueError: a video and its caption do not fit the context.
+    """
+    scores: list[Tensor] = []
+    for first in range(0, len(videos), ROWS):
+        part = slice(first, first + ROWS)
+        rows = [
+            write(Document.of(Video(video), Text("caption", caption)), vocabulary)
+            for video, caption in zip(videos[part], captions[part], strict=True)
+        ]
+        longest = max(map(len, rows))
+        if longest > model.config.context:
+            raise ValueError(
+                f"a video and its caption take {longest} tokens, the context is "
+                f"{model.config.context}: give a shorter caption or clip"
+            )
+        batch = pad(rows, vocabulary).to(model.table.weight.device)
+        hidden = model(batch.ids[:, :-1], slots=batch.slots[:, :-1])
+        told = batch.modality[:, 1:] == TEXT
+        likely = model.logits(hidden[told]).float().log_softmax(-1)
+        chosen = likely.gather(1, batch.ids[:, 1:][told][:, None])[:, 0]
+        each = torch.zeros_like(told, dtype=torch.float32)
+        each[told] = chosen
+        scores.append(each.sum(1))
+    return torch.cat(scores)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from data.clip import Clip
+from lm.choosing import best_of
 from lm.document import Text
 from lm.filming import ROWS, film, plan_shot
 from lm.framing import Framing
@@ -217,6 +219,7 @@ class Model:
         top_k: int = 0,
         top_p: float = 0.95,
         tokens_per_frame: float | None = None,
+        candidates: int = 1,
     ) -> Clip:
         """A video that shows what the prompt says.
 
@@ -230,13 +233,20 @@ class Model:
             top_k: Likeliest codes to draw from; 0: all.
             top_p: Probability mass of the likeliest codes to draw from.
             tokens_per_frame: At most so many; None: the rate the model was trained at.
+            candidates: Videos to make, of which the one is kept that the model itself, looking at
+                its pixels, finds likeliest to be captioned by the prompt.
 
         Raises:
             ValueError: an empty prompt, or one that does not fit the context.
         """
         sampling = Sampling(video=Draw(temperature, top_k, top_p), guidance=guidance)
         return self.generate_batch(
-            [prompt], seconds, [seed], sampling, tokens_per_frame=tokens_per_frame
+            [prompt],
+            seconds,
+            [seed],
+            sampling,
+            tokens_per_frame=tokens_per_frame,
+            candidates=candidates,
         )[0]
 
     def generate_batch(
@@ -247,9 +257,18 @@ class Model:
         sampling: Sampling | None = None,
         *,
         tokens_per_frame: float | None = None,
+        candidates: int = 1,
         progress: Progress | None = None,
     ) -> list[Clip]:
         """A video for each prompt, each with its own seed (default 0, 1, ...); see `generate`."""
+        if candidates != 1:
+            draw = partial(
+                self.generate_batch,
+                seconds=seconds,
+                sampling=sampling,
+                tokens_per_frame=tokens_per_frame,
+            )
+            return best_of(self, draw, candidates, prompts, seeds, progress)
         shot = plan_shot(self.vocabulary, self.framing, seconds, tokens_per_frame)
         made = film(
             self.decoder,

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from data.clip import Clip
+from lm.choosing import SEED_STEP
 from lm.commands import show_sequence
 from lm.evaluate import evaluate
 from lm.model import Decoder
-from lm.sampling import Draw, Sampling
+from lm.prompting import about_video
+from lm.sampling import Draw, Sampling, read_prompt
+from lm.scoring import score_captions
 from lm.tasks import Model
 from tokenizer.codec import Codec
 
@@ -221,3 +224,38 @@ def test_a_sequence_is_shown(model: Model, tmp_path: Path, clips: list[Clip]) ->
 def test_models_run_without_a_table_of_slots(model: Model) -> None:
     config = replace(model.decoder.config, num_slots=0)
     assert Decoder(config).slots is None
+
+
+def test_score_captions_is_the_texts_own_likelihood(model: Model, clips: list[Clip]) -> None:
+    tokens = model.encode_batch(clips[:3])
+    captions = ["a red ball", "left", "a blue ball moves up"]
+    together = score_captions(model.decoder, model.vocabulary, tokens, captions)
+    for video, caption, score in zip(tokens, captions, together, strict=True):
+        prompt = about_video(model.vocabulary, video, "caption")
+        ids = [*model.vocabulary.encode_text(caption), model.vocabulary.special("<stop>")]
+        state = read_prompt(model.grammar, prompt)[1]
+        hidden = model.decoder(
+            torch.tensor([prompt + ids]), slots=torch.tensor([state + [0] * len(ids)])
+        )
+        likely = model.decoder.logits(hidden[0, len(prompt) - 1 : -1]).log_softmax(-1)
+        alone = likely.gather(1, torch.tensor(ids)[:, None]).sum()
+        torch.testing.assert_close(score, alone, rtol=1e-4, atol=1e-3)
+
+
+def test_of_candidates_the_likeliest_is_kept_and_the_first_is_the_single_one(model: Model) -> None:
+    prompts, seeds = ["a red ball", "left"], [3, 5]
+    singles = [
+        model.generate_batch(prompts, seeds=[seed + SEED_STEP * k for seed in seeds])
+        for k in range(3)
+    ]
+    kept = model.generate_batch(prompts, seeds=seeds, candidates=3)
+    for row, prompt in enumerate(prompts):
+        made = [films[row] for films in singles]
+        scores = score_captions(
+            model.decoder, model.vocabulary, model.encode_batch(made), [prompt] * 3
+        )
+        assert torch.equal(kept[row].frames, made[int(scores.argmax())].frames)
+    with pytest.raises(ValueError, match="candidates=0"):
+        model.generate("a red ball", candidates=0)
+    with pytest.raises(ValueError, match="without a prompt"):
+        model.generate(None, candidates=2)
