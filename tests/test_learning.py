@@ -10,7 +10,7 @@ import torch
 
 from tokenizer.backbone import ConvBackbone
 from tokenizer.codec import Codec
-from tokenizer.learning import Learner, Recipe, choose_crops, draw_counts
+from tokenizer.learning import SUMMARY_ONLY, Learner, Recipe, choose_crops, draw_counts
 from tokenizer.losses import LossWeights, emphasis, reconstruction_losses
 from tokenizer.optimisation import Schedule
 
@@ -53,6 +53,15 @@ def test_counts_are_full_before_and_mixed_after() -> None:
     assert 0.45 < (counts == 64).float().mean() < 0.6
     lower = counts[counts < 64].float().log()
     assert abs(float(lower.mean()) - math.log(64) / 2) < 0.2  # log-uniform
+
+
+def test_counts_with_a_summary_mostly_keep_all_of_it() -> None:
+    recipe, generator = Recipe(drop_from=0.0, full_rate=0.0), torch.Generator().manual_seed(0)
+    counts = draw_counts(4000, 80, 0.5, recipe, generator, summary=16)
+    assert 1 <= int(counts.min()) and int(counts.max()) == 80
+    alone = (counts <= 16).float().mean()
+    assert abs(alone - SUMMARY_ONLY) < 0.03
+    assert set(counts[counts <= 16].tolist()) == set(range(1, 17))
 
 
 def test_emphasis_has_mean_one_and_favours_what_moves() -> None:

@@ -21,6 +21,8 @@ from tokenizer.codec import Codec
 from tokenizer.losses import LossWeights, emphasis, reconstruction_losses
 from tokenizer.optimisation import Average, MuonAdamW, Schedule
 
+SUMMARY_ONLY = 0.2  # of the clips that lose tokens, those that lose the whole grid
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -96,11 +98,24 @@ def choose_crops(frames: Tensor, size: int, generator: torch.Generator) -> Tenso
 
 
 def draw_counts(
-    clips: int, slots: int, progress: float, recipe: Recipe, generator: torch.Generator
+    clips: int,
+    slots: int,
+    progress: float,
+    recipe: Recipe,
+    generator: torch.Generator,
+    summary: int = 0,
 ) -> Tensor:
-    """Tokens each clip's blocks keep, int64 (S,): all, or a log-uniform number from 1 up."""
-    draw = torch.rand(2, clips, generator=generator)
-    some = torch.exp(draw[0] * math.log(slots)).round().long().clamp(1, slots)
+    """Tokens each clip's blocks keep, int64 (S,): all, or fewer.
+
+    Fewer is the summary with a log-uniform number of the grid's tokens, from 1 up, or for
+    SUMMARY_ONLY of these clips a part of the summary alone.
+    """
+    draw = torch.rand(3 if summary else 2, clips, generator=generator)
+    grid = slots - summary
+    some = summary + torch.exp(draw[0] * math.log(grid)).round().long().clamp(1, grid)
+    if summary:
+        part = 1 + (draw[0] * summary).long()
+        some = torch.where(draw[2] < SUMMARY_ONLY, part.clamp(max=summary), some)
     full = (draw[1] < recipe.full_rate) | (progress < recipe.drop_from)
     return torch.where(full, slots, some)
 
@@ -132,7 +147,7 @@ def training_losses(
         frames = frames[: recipe.whole_clips]
         labels = None if labels is None else labels[: recipe.whole_clips]
     slots = codec.slots_per_block(*frames.shape[-2:])
-    counts = draw_counts(len(frames), slots, progress, recipe, generator)
+    counts = draw_counts(len(frames), slots, progress, recipe, generator, codec.summary)
     out = codec(frames, counts, rounding=progress >= recipe.round_from)
     target = to_float(frames)
     losses = reconstruction_losses(out.pixels, target, emphasis(target, recipe.emphasis))
