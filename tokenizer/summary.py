@@ -26,7 +26,7 @@ class Summarise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, t, h, w, C) to (B, S, D)."""
         pooled = F.rms_norm(x, x.shape[-1:]).amax((1, 2, 3))
-        return self.out(pooled).unflatten(1, (self.count, -1))
+        return by_row(self.out, pooled).unflatten(1, (self.count, -1))
 
 
 class Spread(nn.Module):
@@ -41,7 +41,19 @@ class Spread(nn.Module):
         """(B, S, D), of which the first counts (B,) were kept, to (B, C)."""
         kept = kept_of(vectors, counts)
         known = torch.cat([vectors * kept, kept], 2)  # (B, S, D + 1)
-        return self.out(F.silu(self.mix(known.flatten(1).to(self.mix.weight.dtype))))
+        return by_row(self.out, F.silu(by_row(self.mix, known.flatten(1))))
+
+
+def by_row(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer on (B, C) whose rows come out the same to the bit whatever B is.
+
+    Matrix products choose their order of summation by the number of rows, and these layers have as
+    few rows as there are blocks; sums along a row do not.
+    """
+    if torch.is_grad_enabled():
+        return layer(x)
+    y = (x[:, None, :].float() * layer.weight.float()).sum(-1)
+    return y if layer.bias is None else y + layer.bias.float()
 
 
 def kept_of(vectors: Tensor, counts: Tensor) -> Tensor:
