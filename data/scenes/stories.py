@@ -7,7 +7,7 @@ pixels or sentences.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -44,6 +44,7 @@ CROWDED = -0.05  # clearance allowed at `hard`: objects may cover each other a l
 ATTEMPTS = 6
 
 
+@lru_cache(maxsize=1024)  # a step asks for its clips' labels, then for their pixels
 def make_plan(seed: int, split: str, difficulty: str, index: int) -> Plan:
     """The scene number `index` of a split; the same whatever else is drawn."""
     luck = Chance(seed, SPLITS.index(split), index)
