@@ -144,9 +144,10 @@ def generate(
     seconds: float | None = None,
     seed: int = 0,
     guidance: float = 2.0,
-    temperature: float = 0.9,
+    temperature: float = 1.0,
     top_k: int = 0,
-    top_p: float = 0.95,
+    top_p: float = 1.0,
+    min_p: float = 0.2,
     tokens_per_frame: float | None = None,
     candidates: int = 1,
 ) -> Film:
@@ -163,7 +164,8 @@ def generate(
         guidance: How much to heed the prompt; 1 for no guidance.
         temperature: How varied; 0 for the likeliest codes.
         top_k: Likeliest codes to draw from; 0 for all.
-        top_p: Probability mass of the likeliest codes to draw from.
+        top_p: Probability mass of the likeliest codes to draw from; 1 for all.
+        min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
         tokens_per_frame: At most so many; the trained rate if left out.
         candidates: Videos to make; the one that the model's own captions fit best is kept.
     """
@@ -171,7 +173,16 @@ def generate(
 
     check_target(out)
     clip = Model.load(model).generate(
-        prompt, seconds, seed, guidance, temperature, top_k, top_p, tokens_per_frame, candidates
+        prompt,
+        seconds,
+        seed,
+        guidance,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        tokens_per_frame,
+        candidates,
     )
     write_video(clip, out)
     length = len(clip) / clip.fps if clip.fps else 0.0
@@ -185,8 +196,9 @@ def evaluate(
     num_clips: int = 200,
     num_films: int = 64,
     guidance: float = 2.0,
-    temperature: float = 0.9,
-    top_p: float = 0.95,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    min_p: float = 0.2,
     seed: int = 0,
     out: Path | None = None,
     strict: bool = False,
@@ -206,6 +218,7 @@ def evaluate(
         guidance: Of films.
         temperature: Of films.
         top_p: Of films.
+        min_p: Of films.
         seed: Of clips of made worlds and of films.
         out: JSON file to write the figures to as well.
         strict: Stop at the first clip that cannot be read.
@@ -215,7 +228,7 @@ def evaluate(
 
     if num_films < 0:
         raise ValueError(f"num_films={num_films}: give 0 or more")
-    films = Sampling(video=Draw(temperature, top_p=top_p), guidance=guidance)
+    films = Sampling(video=Draw(temperature, top_p=top_p, min_p=min_p), guidance=guidance)
     if out is not None:
         check_writable(out)
     loaded = Model.load(model)

@@ -28,13 +28,13 @@ from lm.judging import (
 from lm.learning import make_decoder
 from lm.loss import language_loss
 from lm.model import Sizes
-from lm.sampling import Draw, Sampling
+from lm.sampling import Sampling
 from lm.sequence import write
 from lm.tasks import Model
 from tokenizer.tokens import VideoTokens
 
 Progress = Callable[[int, int], None]  # done, in all
-FILMS = Sampling(video=Draw(0.9, 0, 0.95), guidance=2.0)  # as `Model.generate` by default
+FILMS = Sampling(guidance=2.0)  # as `Model.generate` by default
 CANDIDATES = 4  # films of a prompt of which the model picks one, measured beside single ones
 BEST = f"generation_best_of_{CANDIDATES}"
 UNTRAINED = 32  # films of a model with fresh weights, for the score of chance
@@ -99,6 +99,7 @@ def evaluate(
         "clips": len(clips),
         "format": str(model.framing.main),
         "films": f"T {films.video.temperature:g}, top-p {films.video.top_p:g}, "
+        f"min-p {films.video.min_p:g}, "
         f"guidance {films.guidance:g}",
         "majority": "commonest of the evaluated clips",
         "seed": seed,

@@ -27,13 +27,16 @@ SEEDS = range(-(2**62), 2**62)
 
 @dataclass(frozen=True)
 class Draw:
-    """How to draw one kind of token; all three limits combine."""
+    """How to draw one kind of token; all limits combine."""
 
     temperature: float = 1.0  # 0: always the likeliest
     top_k: int = 0  # of the likeliest ids to keep; 0: all
     top_p: float = 1.0  # probability mass of the likeliest ids to keep
+    min_p: float = 0.0  # least probability of an id, as a share of the likeliest's
 
     def __post_init__(self) -> None:
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p={self.min_p}: give a share from 0 (all) to 1 (the likeliest)")
         if not self.temperature >= 0:
             raise ValueError(f"temperature={self.temperature}: give 0 (greedy) or more")
         if self.top_k < 0:
@@ -47,7 +50,7 @@ class Sampling:
     """How to draw every kind of token."""
 
     text: Draw = field(default_factory=lambda: Draw(temperature=0.0))  # marks too
-    video: Draw = field(default_factory=lambda: Draw(temperature=0.9, top_p=0.95))
+    video: Draw = field(default_factory=lambda: Draw(min_p=0.2))
     guidance: float = 1.0  # of video codes: null + guidance * (prompt - null); 1: no null twin
 
     def __post_init__(self) -> None:
@@ -287,6 +290,9 @@ def draw(logits: Tensor, draws: List[Draw], luck: Tensor) -> Tensor:
         p = p / p.sum(-1, keepdim=True)
         before = p.cumsum(-1) - p
         p = p.masked_fill((before >= share[:, None]) & (share < 1)[:, None], 0.0)
+    if any(d.min_p for d in draws):  # arXiv 2407.01082
+        floor = torch.tensor([d.min_p for d in draws], device=device, dtype=p.dtype)
+        p = p.masked_fill(p < floor[:, None] * p[:, :1], 0.0)
     mass = p.cumsum(-1)
     place = (mass <= luck[:, None] * mass[:, -1:]).sum(-1)  # first column beyond the luck
     last = (p > 0).sum(-1) - 1

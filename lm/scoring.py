@@ -13,6 +13,7 @@ from torch import Tensor
 from lm.batches import pad
 from lm.document import Document, Text, Video
 from lm.grammar import Grammar
+from lm.loss import token_losses
 from lm.model import Decoder
 from lm.sampling import prefill, read_prompt
 from lm.sequence import TEXT, write
@@ -104,9 +105,7 @@ def score_captions(
         batch = pad(rows, vocabulary).to(model.table.weight.device)
         hidden = model(batch.ids[:, :-1], slots=batch.slots[:, :-1])
         told = batch.modality[:, 1:] == TEXT
-        likely = model.logits(hidden[told]).float().log_softmax(-1)
-        chosen = likely.gather(1, batch.ids[:, 1:][told][:, None])[:, 0]
         each = torch.zeros_like(told, dtype=torch.float32)
-        each[told] = chosen
+        each[told] = -token_losses(model, hidden[told], batch.ids[:, 1:][told])[0]
         scores.append(each.sum(1))
     return torch.cat(scores)

@@ -215,9 +215,10 @@ class Model:
         seconds: float | None = None,
         seed: int = 0,
         guidance: float = 2.0,
-        temperature: float = 0.9,
+        temperature: float = 1.0,
         top_k: int = 0,
-        top_p: float = 0.95,
+        top_p: float = 1.0,
+        min_p: float = 0.2,
         tokens_per_frame: float | None = None,
         candidates: int = 1,
     ) -> Clip:
@@ -231,7 +232,8 @@ class Model:
             guidance: How much to heed the prompt; 1: no guidance, at half the cost.
             temperature: 0: the likeliest codes; 1: as trained.
             top_k: Likeliest codes to draw from; 0: all.
-            top_p: Probability mass of the likeliest codes to draw from.
+            top_p: Probability mass of the likeliest codes to draw from; 1 for all.
+            min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
             tokens_per_frame: At most so many; None: the rate the model was trained at.
             candidates: Videos to make, of which the one is kept that the model itself, looking at
                 its pixels, finds likeliest to be captioned by the prompt.
@@ -239,7 +241,7 @@ class Model:
         Raises:
             ValueError: an empty prompt, or one that does not fit the context.
         """
-        sampling = Sampling(video=Draw(temperature, top_k, top_p), guidance=guidance)
+        sampling = Sampling(video=Draw(temperature, top_k, top_p, min_p), guidance=guidance)
         return self.generate_batch(
             [prompt],
             seconds,

@@ -209,7 +209,8 @@ def test_limits_on_drawing_combine() -> None:
     assert shares(Draw(top_k=2)) == pytest.approx([4 / 7, 3 / 7, 0, 0], abs=0.01)
     assert shares(Draw(top_p=0.75)) == pytest.approx([4 / 9, 3 / 9, 2 / 9, 0], abs=0.01)
     assert shares(Draw(top_k=3, top_p=0.5)) == pytest.approx([4 / 7, 3 / 7, 0, 0], abs=0.01)
-    assert shares(Draw(temperature=0.0)) == [1, 0, 0, 0]
+    assert shares(Draw(min_p=0.6)) == pytest.approx([4 / 7, 3 / 7, 0, 0], abs=0.01)
+    assert shares(Draw(min_p=1.0)) == shares(Draw(temperature=0.0)) == [1, 0, 0, 0]
     assert shares(Draw(temperature=0.5))[0] > 0.5
     assert shares(Draw(top_p=1e-9)) == [1, 0, 0, 0]
 
@@ -220,7 +221,10 @@ def test_masked_columns_are_never_drawn() -> None:
     assert set(draw(logits, [Draw()] * 100, luck).tolist()) == {1, 3}
 
 
-@pytest.mark.parametrize("bad", [{"temperature": -1}, {"top_k": -2}, {"top_p": 0}, {"top_p": 1.1}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"temperature": -1}, {"top_k": -2}, {"top_p": 0}, {"top_p": 1.1}, {"min_p": 2}, {"min_p": -1}],
+)
 def test_bad_limits_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Draw(**bad)  # type: ignore[arg-type]

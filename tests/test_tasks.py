@@ -237,7 +237,9 @@ def test_score_captions_is_the_texts_own_likelihood(model: Model, clips: list[Cl
         hidden = model.decoder(
             torch.tensor([prompt + ids]), slots=torch.tensor([state + [0] * len(ids)])
         )
-        likely = model.decoder.logits(hidden[0, len(prompt) - 1 : -1]).log_softmax(-1)
+        codes_begin = model.decoder.config.video_start  # where text may stand, codes may not
+        states = hidden[0, len(prompt) - 1 : -1]
+        likely = model.decoder.logits(states, 0, codes_begin).log_softmax(-1)
         alone = likely.gather(1, torch.tensor(ids)[:, None]).sum()
         torch.testing.assert_close(score, alone, rtol=1e-4, atol=1e-3)
 
