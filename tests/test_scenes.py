@@ -183,7 +183,14 @@ def allowed_answers(text: str, kind: str, reading: Reading) -> set[str]:
     if kind == "speed":
         return {str(action.speed) for thing in named for action in thing.actions}
     if kind == "exists":
-        there = any(f"{thing.colour} {thing.shape}?" in text for thing in things)
+        colours, shapes = {str(t.colour) for t in things}, {str(t.shape) for t in things}
+        words = text.removesuffix("?").split()[3:]
+        if "object" in words:
+            there = words[0] in colours
+        elif len(words) == 1:
+            there = words[0] in shapes
+        else:
+            there = any(words == [t.colour, t.shape] for t in things)
         return {"yes" if there else "no"}
     if kind == "count":
         word = text.split()[2].removesuffix("s").removesuffix("se")

@@ -104,17 +104,28 @@ def _about_things(reading: Reading, luck: Chance) -> Iterator[Question]:
 
 
 def _exists(things: tuple[Thing, ...], luck: Chance) -> Question:
-    """Is there such an object? Yes as often as no; a no differs in colour or in shape alone."""
+    """Is there an object of this colour, of this shape, or of both?
+
+    Yes as often as no; a no that names both differs in one of them alone. The plain ones are worth
+    asking for themselves, and whoever can answer them is half way to the third.
+    """
     thing = luck.pick(things)
-    colour, shape, answer = thing.colour, thing.shape, "yes"
+    shapes = DIGITS if thing.shape in DIGITS else SHAPES
+    named = {
+        "both": lambda other: (other.colour, other.shape),
+        "colour": lambda other: (other.colour, None),
+        "shape": lambda other: (None, other.shape),
+    }[way := luck.pick(("both", "colour", "shape"))]
+    colour, shape, answer = *named(thing), "yes"
     if luck.maybe(0.5):
         answer = "no"
-        present = {(other.colour, other.shape) for other in things}
-        shapes = DIGITS if thing.shape in DIGITS else SHAPES
+        present = {named(other) for other in things}
         recoloured = [(c, shape) for c in COLOURS if (c, shape) not in present]
         reshaped = [(colour, s) for s in shapes if (colour, s) not in present]
-        colour, shape = luck.pick(luck.pick((recoloured, reshaped)))
-    what = article(name(Thing(colour, shape)))
+        changes = {"both": (recoloured, reshaped), "colour": (recoloured,), "shape": (reshaped,)}
+        colour, shape = luck.pick(luck.pick(changes[way]))
+    noun = "object" if shape is None else shape_name(Thing(None, shape))
+    what = article(noun if colour is None else f"{colour} {noun}")
     return Question(f"is there {what}?", answer, "exists", ("yes", "no"))
 
 
