@@ -32,7 +32,8 @@ class Folder(StoredClips):
 
     Args:
         path: The folder, with or without a subfolder per split.
-        split: Subfolder; `heldout` also finds validation, val, test or eval.
+        split: Subfolder; `heldout` also finds validation, val, test or eval. Without subfolders
+            a tenth of the files are `heldout`, the others `train`; `all` is both.
         num_frames: Frames a clip: shorter ones are left out, of longer ones `[i]` is the middle
             and `window` a stretch drawn at random. None keeps clips whole.
         height: Pixels; alone it keeps the shape.

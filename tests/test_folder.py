@@ -12,6 +12,8 @@ import torch
 from data.clip import Clip, Question
 from data.errors import VideoError, VideoWarning
 from data.folder import Folder, num_written, write_folder
+from data.layout import divided
+from data.metadata import Row
 from data.source import Source, open_source
 from data.writing import write_video
 
@@ -143,10 +145,28 @@ def test_splits(folder):
     with pytest.raises(ValueError, match="no split 'unseen': its splits are train, test"):
         Folder(folder, "unseen")
     assert len(Folder(folder / "train")) == 3
-    with pytest.raises(ValueError, match="no split 'heldout': it has no splits"):
-        Folder(folder / "train", "heldout")
+    with pytest.raises(ValueError, match="no split 'unseen': it has no splits and is divided"):
+        Folder(folder / "train", "unseen")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         Folder(folder / "nowhere")
+
+
+@pytest.mark.filterwarnings("ignore:.*has no splits")
+def test_a_folder_without_splits_is_divided_by_file(folder):
+    plain = folder / "plain"
+    shutil.copytree(folder / "train", plain)
+    with pytest.warns(UserWarning, match="1 of its 3 files are held out"):
+        parts = [Folder(plain, split) for split in ("train", "val", "all")]
+    names = [{part[i].source for i in range(len(part))} for part in parts]
+    assert [len(part) for part in parts] == [2, 1, 3]
+    assert names[0] | names[1] == names[2] and not names[0] & names[1]
+    rows = [Row(f"{n}.mp4", start=s) for n in range(40) for s in (0.0, 1.0)]
+    train, heldout = (divided(plain, rows, split) for split in ("train", "heldout"))
+    assert sorted(train + heldout, key=rows.index) == rows and len(heldout) == 8
+    assert not {row.file_name for row in train} & {row.file_name for row in heldout}
+    assert divided(folder, rows[::-1], "heldout") == heldout[::-1]  # nor where, nor in what order
+    with pytest.raises(ValueError, match="nothing can be held out"):
+        divided(plain, rows[:2], "train")
 
 
 def test_metadata_above_the_splits(folder):
@@ -178,7 +198,7 @@ def test_without_metadata(tmp_path):
     for i in range(3):
         write_video(make_clip(i, 1), tmp_path / "stills" / f"{i}.png")
     with pytest.warns(UserWarning, match="no captions"):
-        source = Folder(tmp_path)
+        source = Folder(tmp_path, "all")
     assert [(clip.labels, len(clip)) for clip in source] == [
         ({}, 6),
         ({"label": "cat"}, 6),
@@ -188,7 +208,7 @@ def test_without_metadata(tmp_path):
     with pytest.raises(ValueError, match="neither metadata.jsonl nor videos"):
         Folder(tmp_path / "empty")
     with pytest.warns(UserWarning, match="no captions"):
-        assert len(Folder(tmp_path / "stills")) == 3  # images alone are clips of one frame
+        assert len(Folder(tmp_path / "stills", "all")) == 3  # images alone are clips of one frame
 
 
 def test_bad_files_are_left_out_by_name_or_stop(folder):
@@ -272,7 +292,7 @@ def test_writing_resumes(tmp_path):
     write_folder([told(i) for i in range(4)], tmp_path / "whole")
     for file in sorted((tmp_path / "whole").iterdir()):
         assert (tmp_path / "f" / file.name).read_bytes() == file.read_bytes()
-    assert len(Folder(tmp_path / "f")) == 4
+    assert len(Folder(tmp_path / "f", "all")) == 4
     assert write_folder([], tmp_path / "f") == 4  # finished: left as it is
     with pytest.raises(ValueError, match="already holds 4 clips"):
         write_folder([told(0)], tmp_path / "f", resume=False)

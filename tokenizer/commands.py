@@ -273,14 +273,14 @@ def encode_file(
 
 def heldout_split(source: str) -> str:
     """The split to evaluate on: heldout, or all of a folder that has no splits."""
-    from data.layout import split_names
+    from data.layout import WHOLE, split_names
 
     names = ("train", "unseen", *split_names("heldout"))
     path = Path(source)
     if not path.is_dir() or any((path / name).is_dir() for name in names):
         return "heldout"
     warnings.warn(f"{source} has no splits: all its clips are evaluated", stacklevel=3)
-    return "train"  # what a folder without splits calls all its clips
+    return WHOLE
 
 
 def open_codec(model: Path) -> Codec:

@@ -181,8 +181,8 @@ class ClipData(LightningDataModule):
     """Clips to train on and held-out ones to watch.
 
     Args:
-        source: A folder of clips with train and heldout parts, scenes:easy|standard|hard, or
-            hub:NAME.
+        source: A folder of clips (`data.folder.Folder` says what is held out of it),
+            scenes:easy|standard|hard, or hub:NAME.
         num_frames: Frames of a clip.
         height: Pixels.
         width: Pixels.
