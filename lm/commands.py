@@ -189,6 +189,44 @@ def generate(
     return Film(prompt, str(out), len(clip), clip.height, clip.width, length, seed)
 
 
+def continue_(
+    video: Path,
+    out: Path,
+    model: Path,
+    seconds: float,
+    prompt: str | None = None,
+    seed: int = 0,
+    guidance: float = 2.0,
+    temperature: float = 1.0,
+    min_p: float = 0.2,
+) -> Film:
+    """Write a video with what comes after it, at the model's frame rate and size.
+
+    The model must have been trained on clips of two blocks or more.
+
+    Example: kinolex continue clip.mp4 --seconds 2 --out longer.mp4 --model runs/doom-lm/model
+
+    Args:
+        video: A video, GIF or folder of images, at least one block long.
+        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
+        model: Folder of a model.
+        seconds: How much to add.
+        prompt: What all of it is to show; whatever follows if left out.
+        seed: The same seed gives the same frames.
+        guidance: How much to heed the prompt; 1 for no guidance.
+        temperature: How varied; 0 for the likeliest codes.
+        min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+    """
+    from data.writing import check_target, write_video
+
+    check_target(out)
+    sampling = Sampling(video=Draw(temperature, min_p=min_p), guidance=guidance)
+    clip = Model.load(model).continue_video(video, seconds, prompt, seed, sampling)
+    write_video(clip, out)
+    length = len(clip) / clip.fps if clip.fps else 0.0
+    return Film(prompt or "", str(out), len(clip), clip.height, clip.width, length, seed)
+
+
 def evaluate(
     source: str,
     model: Path,

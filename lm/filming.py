@@ -107,6 +107,7 @@ def film(
     shot: Shot,
     sampling: Sampling,
     progress: Callable[[int], None] | None = None,
+    begun: Sequence[VideoTokens] | None = None,
 ) -> list[VideoTokens]:
     """Video tokens for each prompt, whole blocks.
 
@@ -118,11 +119,13 @@ def film(
         shot: What `plan_shot` made.
         sampling: How to draw.
         progress: Called with the number of videos done.
+        begun: What each video begins with, as many blocks each, fewer than a window has.
     """
     made: list[VideoTokens] = []
     for first in range(0, len(prompts), ROWS):
         part = slice(first, first + ROWS)
-        made += _film_rows(decoder, grammar, prompts[part], seeds[part], shot, sampling)
+        starts = [None] * len(prompts[part]) if begun is None else begun[part]
+        made += _film_rows(decoder, grammar, prompts[part], seeds[part], shot, sampling, starts)
         if progress is not None:
             progress(len(prompts[part]))
     return made
@@ -135,11 +138,12 @@ def _film_rows(
     seeds: Sequence[int],
     shot: Shot,
     sampling: Sampling,
+    begun: Sequence[VideoTokens | None],
 ) -> list[VideoTokens]:
-    vocabulary, keep = grammar.vocabulary, 0
+    vocabulary, keep = grammar.vocabulary, len(begun[0].codes) if begun[0] else 0
     shown = [condition(vocabulary, prompt) for prompt in prompts]
     null = condition(vocabulary, None)
-    made: list[VideoTokens | None] = [None] * len(prompts)
+    made = list(begun)
     while True:
         starts = [
             Prompt(

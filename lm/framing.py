@@ -63,6 +63,21 @@ class Framing:
             )
         return clip
 
+    def at_rate(self, clip: Clip) -> Clip:
+        """The clip at the main frame rate and size, as long as it is and from 0 s on.
+
+        Raises:
+            ValueError: the model knows single images only.
+        """
+        if self.main.fps is None:
+            raise ValueError("this model reads single images, not clips")
+        fps = float(self.main.fps)
+        if not _is_even(clip, fps):
+            clip = sample(clip, TargetFps(fps))
+        if (clip.height, clip.width) != (self.main.height, self.main.width):
+            clip = resize(clip, self.main.height, self.main.width)
+        return replace(clip, timestamps=torch.arange(len(clip), dtype=torch.float64) / fps)
+
     def _fit_time(self, clip: Clip, changes: list[str]) -> Clip:
         clip = replace(clip, timestamps=clip.timestamps - clip.timestamps[0])
         if len(clip) == 1 or (self._known_rate(clip) and len(clip) <= self.max_frames):

@@ -1,7 +1,7 @@
 """`Model`: a codec and a decoder with their vocabulary, and what they can be asked to do.
 
-Caption, answer, recognise, generate: each one clip or many at a time. Knows nothing of training,
-commands or pages.
+Caption, answer, recognise and generate, each one clip or many at a time, and go on with a clip.
+Knows nothing of training, commands or pages.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 
 from data.clip import Clip
 from lm.choosing import best_of
+from lm.continuing import continue_clip
 from lm.document import Text
 from lm.filming import ROWS, film, plan_shot
 from lm.framing import Framing
@@ -290,6 +291,17 @@ class Model:
             )
             for clip, prompt in zip(self.codec.decode_batch(made), prompts, strict=True)
         ]
+
+    def continue_video(
+        self,
+        video: Clip | str | Path,
+        seconds: float,
+        prompt: str | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> Clip:
+        """A video with what comes after it, see `lm.continuing.continue_clip`."""
+        return continue_clip(self, _clip(video), seconds, prompt, seed, sampling)
 
     # Running prompts
 
