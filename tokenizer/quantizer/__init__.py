@@ -10,8 +10,19 @@ from tokenizer.quantizer.face import Quantized, Quantizer, Unquantized
 from tokenizer.quantizer.scalar import FSQ, ResidualFSQ
 
 QUANTIZERS: dict[str, type[Quantizer]] = {
-    kind.__name__: kind
-    for kind in (FSQ, ResidualFSQ, VQ, ResidualVQ, SimVQ, LFQ, BSQ, Unquantized)
+    kind.__name__: kind for kind in (FSQ, ResidualFSQ, VQ, ResidualVQ, SimVQ, LFQ, BSQ, Unquantized)
 }
 
-__all__ = ["QUANTIZERS", "Quantized", "Quantizer", *QUANTIZERS]
+__all__ = [
+    "BSQ",
+    "FSQ",
+    "LFQ",
+    "QUANTIZERS",
+    "VQ",
+    "Quantized",
+    "Quantizer",
+    "ResidualFSQ",
+    "ResidualVQ",
+    "SimVQ",
+    "Unquantized",
+]

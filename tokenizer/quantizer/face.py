@@ -47,9 +47,11 @@ class Quantizer(nn.Module):
         """Vectors float32 (..., D) of codes int64 (...)."""
         raise NotImplementedError
 
+    @torch.no_grad()
     def code_vectors(self) -> Tensor:
         """The vector of every code, float32 (codebook_size, D)."""
-        return self.vectors(torch.arange(self.codebook_size))
+        device = next((buffer.device for buffer in self.buffers()), None)
+        return self.vectors(torch.arange(self.codebook_size, device=device))
 
     @property
     def learning(self) -> bool:
