@@ -169,6 +169,20 @@ def test_saved_and_loaded_with_its_codec_is_identical(quantizer: Quantizer, tmp_
     assert torch.equal(again.decode(tokens).frames, codec.decode(tokens).frames)
 
 
+def test_streams_and_batches_equal_a_clip_alone(quantizer: Quantizer) -> None:
+    backbone = ConvBackbone(quantizer.dim, channels=4, latent_channels=4, summary=2)
+    codec = Codec(backbone, quantizer, block_frames=4).eval()
+    frames = torch.randint(0, 256, (3, 9, 3, 16, 24), dtype=torch.uint8)
+    alone = codec.encode(frames[1])
+    assert all(map(torch.equal, codec.encode_batch(frames)[1].codes, alone.codes))
+    state, codes = codec.start(), []
+    for part in frames[1:2].split((1, 6, 2), 1):
+        blocks, state = codec.encode_step(part, state)
+        codes += blocks
+    codes += codec.finish(state)
+    assert all(torch.equal(a[0], b) for a, b in zip(codes, alone.codes, strict=True))
+
+
 def test_identity_follows_the_codebook() -> None:
     codec = Codec(ConvBackbone(3, channels=4, latent_channels=4), VQ(8, 3))
     name = codec.codec_id
