@@ -15,6 +15,15 @@ from tokenizer.fitting import FitReport, choose_precision
 from tokenizer.training import ClipData, CodecTraining, fit
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "tokenizer"
+QUANTIZER_OF = {  # of the deltas that change it
+    "bsq": "BSQ",
+    "lfq": "LFQ",
+    "none": "Unquantized",
+    "rfsq": "ResidualFSQ",
+    "rvq": "ResidualVQ",
+    "simvq": "SimVQ",
+    "vq": "VQ",
+}
 TINY = [
     f"--config={CONFIGS / 'base.yaml'}",
     "--precision=32-true",
@@ -158,7 +167,15 @@ def test_every_config_builds_its_codec(delta: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as stop:
         fit([*TINY, f"--config={delta}", "--print_config"])
     assert stop.value.code == 0
-    assert "class_path: tokenizer.quantizer.FSQ" in capsys.readouterr().out
+    wanted = QUANTIZER_OF.get(delta.stem, "FSQ")
+    assert f"class_path: tokenizer.quantizer.{wanted}\n" in capsys.readouterr().out
+
+
+def test_without_codes_held_out_clips_are_watched_unrounded(tmp_path: Path) -> None:
+    none = f"--config={CONFIGS / 'quantizer' / 'none.yaml'}"
+    report = run(tmp_path, none, "--trainer.max_steps=2", "--trainer.val_check_interval=2")
+    assert report.finished and report.metrics["val/psnr"] > 0
+    assert "val/psnr_at_0.5" not in report.metrics
 
 
 def test_the_guard_stops_a_run_that_stays_broken() -> None:

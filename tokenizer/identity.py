@@ -20,6 +20,6 @@ def weights_hash(module: nn.Module, design: str) -> str:
 
 
 def weights_version(module: nn.Module) -> int:
-    """A number that changes when a weight is changed in place or replaced."""
-    parameters = list(module.parameters())
-    return hash((sum(p._version for p in parameters), tuple(p.data_ptr() for p in parameters)))
+    """A number that changes when a weight (or codebook) is changed in place or replaced."""
+    weights = [*module.parameters(), *module.buffers()]
+    return hash((sum(w._version for w in weights), tuple(w.data_ptr() for w in weights)))

@@ -171,7 +171,7 @@ def check_recipe(codec: Codec, recipe: Recipe) -> None:
 
 
 def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
-    """Muon for the networks' kernels and matrices, AdamW for embeddings and the label head."""
+    """Muon for the networks' kernels and matrices, AdamW for embeddings, label head, quantizer."""
     tables = {f"backbone.{name}.weight" for name in ("level", "hops")}
     tables.add("label_head.read.weight")
     return MuonAdamW(
@@ -179,7 +179,7 @@ def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
         matrix_lr=recipe.matrix_lr,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
-        is_matrix=lambda name, _: name not in tables,
+        is_matrix=lambda name, _: name not in tables and not name.startswith("quantizer."),
     )
 
 

@@ -21,7 +21,7 @@ class LossWeights:
     l1: float = 0.3
     """Weight of the absolute error."""
     quantizer: float = 1.0
-    """Weight of the quantizer's own loss (FSQ has none)."""
+    """Weight of the quantizer's own loss: commitment, entropy (FSQ has none)."""
     labels: float = 0.5
     """Weight of reading the clips' labels off the summary; without labels it has no effect."""
 

@@ -22,6 +22,7 @@ from data.labels import class_numbers, label_classes, labels_of
 from data.order import ShuffledBatches, StepLoader
 from data.source import Source, open_source
 from tokenizer.backbone import Backbone
+from tokenizer.blocks import to_uint8
 from tokenizer.callbacks import log_video, progress_of
 from tokenizer.codec import Codec
 from tokenizer.label_head import LabelHead
@@ -135,8 +136,11 @@ class CodecTraining(LightningModule):
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         shown = []
         for name, rate in self._watched(batch):
-            tokens = self.codec.encode_batch(batch, None, rate)
-            again = torch.stack([clip.frames for clip in self.codec.decode_batch(tokens)])
+            if self.codec.codebook_size == 1:  # unquantized: there is nothing to decode
+                tokens, again = [], to_uint8(self.codec(batch).pixels).cpu()
+            else:
+                tokens = self.codec.encode_batch(batch, None, rate)
+                again = torch.stack([clip.frames for clip in self.codec.decode_batch(tokens)])
             error = (again.float() - batch.cpu().float()).square().flatten(1).mean(1)
             self._errors.setdefault(name, []).append(error)  # (S,)
             shown.append(again[:4])
@@ -149,7 +153,8 @@ class CodecTraining(LightningModule):
 
     def _watched(self, batch: Tensor) -> list[tuple[str, float | None]]:
         top = self.codec.max_tokens_per_frame(*batch.shape[-2:])
-        lower = [rate for rate in self.rates if 1 / self.codec.block_frames <= rate < top]
+        rates = self.rates if self.codec.codebook_size > 1 else []
+        lower = [rate for rate in rates if 1 / self.codec.block_frames <= rate < top]
         return [("val/psnr", None), *((f"val/psnr_at_{rate:g}", rate) for rate in lower)]
 
     def on_validation_epoch_end(self) -> None:

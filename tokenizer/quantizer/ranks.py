@@ -1,0 +1,46 @@
+"""What the processes of a distributed run tell each other about a batch.
+
+Asked anew each time: a process group may start after a first pass, which vector_quantize_pytorch's
+cached answer misses. Knows tensors, not quantizers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.nn import functional as F
+
+
+def num_ranks() -> int:
+    """Processes that train together, 1 without a process group."""
+    together = dist.is_available() and dist.is_initialized()
+    return dist.get_world_size() if together else 1
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """The mean over all ranks, with the gradient of this rank's own share of it.
+
+    That gradient is passed on undivided: the trainer averages the ranks' gradients, and their
+    average is then the gradient of one process with the whole batch.
+    """
+    if num_ranks() == 1:
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return total / num_ranks() + (x - x.detach())
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows (M, ...) of all ranks in the order of ranks, without gradient; any M on each."""
+    if num_ranks() == 1:
+        return rows.detach()
+    count = torch.tensor([len(rows)], device=rows.device)
+    counts = [torch.empty_like(count) for _ in range(num_ranks())]
+    dist.all_gather(counts, count)
+    lengths = [int(each) for each in counts]
+    missing = max(lengths) - len(rows)
+    padded = F.pad(rows.detach(), (0, 0) * (rows.ndim - 1) + (0, missing)).contiguous()
+    everyone = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(everyone, padded)
+    return torch.cat([part[:length] for part, length in zip(everyone, lengths, strict=True)])
