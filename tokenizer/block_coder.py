@@ -14,8 +14,6 @@ from tokenizer.priors import AdaptivePrior
 from tokenizer.rate import bits_per_code
 from tokenizer.records import PACKED, UNDER_PRIOR, Block, Header
 
-_CHECK = 2  # bytes: a checksum of the codes, against priors that differ between two machines
-
 
 class BlockCoder:
     """Codes blocks in order, starting anywhere that the prior starts anew.
@@ -51,14 +49,15 @@ class BlockCoder:
         """Whether blocks of a group can only be decoded after those before them."""
         return self._prior is not None and self._prior.carries_over
 
-    def encode(self, number: int, codes: np.ndarray) -> tuple[int, bytes]:
-        """The coding and payload of block `number`: under the prior if that is the shorter."""
+    def encode(self, number: int, codes: np.ndarray, times: tuple[float, ...]) -> Block:
+        """Block `number` of codes int64 (K,), under the prior if that is shorter than packed."""
         packed = pack(codes, self._bits)
         expectation = self._expect(number, len(codes))
-        if expectation is None:
-            return PACKED, packed
-        coded = _checksum(codes) + encode_codes(codes, expectation)
-        return (UNDER_PRIOR, coded) if len(coded) < len(packed) else (PACKED, packed)
+        if expectation is not None:
+            coded = encode_codes(codes, expectation)
+            if len(coded) + 1 < len(packed):  # 1: the check
+                return Block(number, UNDER_PRIOR, len(codes), times, coded, _check(codes))
+        return Block(number, PACKED, len(codes), times, packed)
 
     def decode(self, block: Block) -> np.ndarray:
         """The codes int64 (num_tokens,) of a block; one that carries over comes after its group's.
@@ -76,9 +75,8 @@ class BlockCoder:
                 tell(codes, expectation)
             return codes
         assert expectation is not None, "records are checked against the header"
-        check, coded = block.payload[:_CHECK], block.payload[_CHECK:]
-        codes = decode_codes(coded, block.num_tokens, expectation)
-        if _checksum(codes) != check:
+        codes = decode_codes(block.payload, block.num_tokens, expectation)
+        if _check(codes) != block.check:
             raise ValueError(f"block {block.number} decodes to other codes than were written")
         return codes
 
@@ -115,5 +113,6 @@ def prior_of(header: Header, given: Prior | None) -> Prior | None:
     return given
 
 
-def _checksum(codes: np.ndarray) -> bytes:
-    return (crc32(codes.astype("<u4").tobytes()) & 0xFFFF).to_bytes(_CHECK, "little")
+def _check(codes: np.ndarray) -> int:
+    """One byte of a checksum: tells when the prior was not the same on both sides."""
+    return crc32(codes.astype("<u4").tobytes()) & 0xFF

@@ -177,13 +177,13 @@ def _shortest_end(encoder: Any) -> bytes:
     constriction ends for any bytes to follow, with one or two words of 4 bytes; ours know their
     length and its decoder reads zeros past the end.
     """
-    words = encoder.get_compressed()
-    position, (lower, width) = encoder.pos()  # the last range, as fractions of 2**64 of a word
-    words = words[: position + 1]
-    for kept in range(4):
-        unit = 1 << 64 - 8 * kept
-        point = -(-lower // unit) * unit
-        if point - lower < width and point < 1 << 64:
-            words[position] = point >> 32
-            break
-    return words.astype(">u4").tobytes().rstrip(b"\0")
+    position, (lower, width) = encoder.pos()  # words before the last range, and that in 2**-64
+    words = encoder.get_compressed()[:position].astype(">u4").tobytes()
+    carried = lower + 2**32 - 1 >> 64  # into those words, when it ended them
+    start = (int.from_bytes(words, "big") - carried << 64) + lower
+    for length in range(len(words), len(words) + 8):
+        unit = 1 << 8 * (len(words) + 8 - length)
+        point = -(-start // unit)  # in bytes of this length, the first in the range or after it
+        if point * unit - start < width:
+            return point.to_bytes(length, "big").rstrip(b"\0")
+    raise AssertionError("a range holds a number of whole words")

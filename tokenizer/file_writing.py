@@ -17,7 +17,6 @@ from tokenizer.block_coder import BlockCoder
 from tokenizer.entropy import Prior
 from tokenizer.records import (
     WORD,
-    Block,
     Header,
     Index,
     check_times,
@@ -104,10 +103,10 @@ class TokenWriter:
         if values.min() < 0 or values.max() >= header.codebook_size:
             raise ValueError(f"codes of block {number} lie outside [0, {header.codebook_size})")
         check_times(seconds, self._last)
-        coding, payload = self._coder.encode(number, values)
+        block = self._coder.encode(number, values, seconds)
         if number % header.group_blocks == 0:
             self._groups.append((self._place, seconds[0]))
-        self._write(pack_block(Block(number, coding, len(values), seconds, payload), self._seed))
+        self._write(pack_block(block, self._seed))
         self._blocks, self._tokens = number + 1, self._tokens + len(values)
         self._frames, self._last = self._frames + len(seconds), seconds[-1]
 

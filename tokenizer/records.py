@@ -3,7 +3,8 @@
     header    8 bytes magic, u16 version, u32 length, JSON, u32 CRC-32 of all before
     record    u8 kind (B or I), varint length, body, u32 CRC-32 of kind, length and body, begun
               with the header's CRC, so that no record passes in another file
-    B body    varint number, u8 coding, varint tokens, varint frames, times, payload
+    B body    varint number, u8 coding, varint tokens, varint frames, times, and under a prior
+              u8 check of the codes, payload
     I body    varint blocks, frames, tokens, groups; of each group varint bytes since the group
               before (or the header) and f64 seconds of its first frame
     trailer   u32 length of the index record, 8 bytes magic
@@ -79,6 +80,7 @@ class Block:
     num_tokens: int
     times: tuple[float, ...]  # seconds of each frame it covers
     payload: bytes
+    check: int = 0  # of the codes, 0 to 255, where they were coded under a prior
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,9 @@ def pack_record(kind: int, body: bytes, seed: int) -> bytes:
 
 def pack_block(block: Block, seed: int) -> bytes:
     numbers = varint(block.num_tokens) + varint(len(block.times))
-    lead = varint(block.number) + bytes([block.coding]) + numbers
-    return pack_record(BLOCK, lead + _pack_times(block.times) + block.payload, seed)
+    lead = varint(block.number) + bytes([block.coding]) + numbers + _pack_times(block.times)
+    check = bytes([block.check]) if block.coding == UNDER_PRIOR else b""
+    return pack_record(BLOCK, lead + check + block.payload, seed)
 
 
 def unpack_block(body: bytes, header: Header) -> Block:
@@ -150,7 +153,10 @@ def unpack_block(body: bytes, header: Header) -> Block:
         raise ValueError(f"block {number} has unknown coding {coding}")
     times, place = _unpack_times(body, place, frames)
     check_times(times)
-    return Block(number, coding, tokens, times, body[place:])
+    check = 0
+    if coding == UNDER_PRIOR:
+        check, place = _byte(body, place)
+    return Block(number, coding, tokens, times, body[place:], check)
 
 
 def pack_index(index: Index, start: int, seed: int) -> bytes:
