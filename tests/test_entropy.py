@@ -215,3 +215,5 @@ def test_files_that_are_no_prior(tmp_path) -> None:
         measured(np.zeros((num_classes(LAYOUT), 3), dtype=np.int64), "c", LAYOUT)
     with pytest.raises(ValueError, match="priors know at most"):
         AdaptivePrior(2**24, LAYOUT)
+    with pytest.raises(ValueError, match="too many to count"):
+        AdaptivePrior(2**16, BlockLayout("interlaced", 1, 8, summary=2**16))

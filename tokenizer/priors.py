@@ -23,7 +23,8 @@ from tokenizer.entropy import MAX_CODEBOOK, TOTAL, share_out
 from tokenizer.ordering import MAX_LEVEL, BlockLayout, order_grid
 
 FORMAT, VERSION = "kinolex-prior", 1
-MAX_SLOTS = 1 << 22  # tokens of a block; a picture of 8k has a third of that
+MAX_SLOTS = 1 << 21  # tokens of a block: 8k pictures at 8 pixels a latent, 4 latents in time
+MAX_COUNTS = 1 << 25  # classes times codes that are counted while coding: 256 MB
 
 
 def place_classes(layout: BlockLayout, height: int, width: int) -> np.ndarray:
@@ -170,7 +171,11 @@ def bits_per_token(counts: np.ndarray, prior: StaticPrior) -> float:
 
 @dataclass(frozen=True)
 class AdaptivePrior:
-    """Counts of the codes seen so far in the group of blocks, by class and over all classes."""
+    """Counts of the codes seen so far in the group of blocks, by class and over all classes.
+
+    With each group it starts anew, knowing nothing: a short clip gains little, and reading within
+    a group begins at its start. Each token costs time in proportion to the codebook.
+    """
 
     codebook_size: int
     layout: BlockLayout
@@ -181,6 +186,11 @@ class AdaptivePrior:
 
     def __post_init__(self) -> None:
         check_codebook(self.codebook_size)
+        if num_classes(self.layout) * self.codebook_size > MAX_COUNTS:
+            raise ValueError(
+                f"{num_classes(self.layout)} classes of place and {self.codebook_size} codes are "
+                "too many to count while coding: use packed or static"
+            )
 
     def start(self, height: int, width: int) -> _AdaptiveExpectation:
         return _AdaptiveExpectation(
