@@ -84,8 +84,12 @@ COMMANDS: dict[str, Command] = {
     "tokenizer shards": Command(
         "tokenizer.commands:shards", "a source to token shards, for training", ("source",)
     ),
-    "encode": Command("tokenizer.commands:encode", "videos to token files", ("inputs",)),
-    "decode": Command("tokenizer.commands:decode", "a token file to a video", ("file",)),
+    "tokenizer prior": Command(
+        "tokenizer.file_commands:prior", "measure how frequent codes are, for coding", ("shards",)
+    ),
+    "encode": Command("tokenizer.file_commands:encode", "videos to token files", ("inputs",)),
+    "decode": Command("tokenizer.file_commands:decode", "a token file to a video", ("file",)),
+    "info": Command("tokenizer.file_commands:info", "what a token file holds", ("file",)),
     "lm fit": Command("lm.training:fit", "train the language model", takes_argv=True),
     "lm evaluate": Command("lm.commands:evaluate", "captions, answers and generation, scored"),
     "lm show-sequence": Command(

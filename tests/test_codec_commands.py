@@ -10,11 +10,14 @@ import torch
 
 from data.clip import Clip
 from data.reading import read_clip
+from data.shards import ShardWriter
 from data.writing import write_video
 from kinolex import main
 from tokenizer.codec import Codec
-from tokenizer.commands import decode, encode, evaluate, shards
+from tokenizer.commands import evaluate, shards
+from tokenizer.file_commands import decode, encode, info, prior
 from tokenizer.files import load_tokens
+from tokenizer.priors import StaticPrior
 
 
 @pytest.fixture
@@ -44,6 +47,67 @@ def test_a_file_through_tokens_and_back(model: Path, video: Path, tmp_path: Path
     again = read_clip(tmp_path / "back.mkv")
     assert torch.equal(again.frames, Codec.load(model / "codec").decode(tokens).frames)
     assert torch.allclose(again.timestamps, clip.timestamps, atol=1e-3)
+
+
+def test_codes_under_a_prior(
+    model: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards("scenes:easy", model, tmp_path / "s", num_clips=3, num_frames=5, height=18, width=25)
+    table, file = tmp_path / "p.safetensors", tmp_path / "a.kvt"
+    assert main(["tokenizer", "prior", str(tmp_path / "s"), "--out", str(table), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    known = StaticPrior.load(table)
+    assert (told["num_clips"], told["name"]) == (3, known.name)
+    assert told["coded_bits_per_token"] < told["nominal_bits_per_token"]
+    words = ["--model", str(model), "--out", str(file), "--coding"]
+    with pytest.raises(ValueError, match="give --prior F"):
+        encode([video], model, file, coding="static")
+    whole = Codec.load(model / "codec").encode(read_clip(video))
+    for coding, more in (("packed", []), ("adaptive", []), ("static", ["--prior", str(table)])):
+        assert main(["encode", str(video), *words, coding, *more, "--json"]) == 0
+        (made,) = json.loads(capsys.readouterr().out)
+        assert made["coding"] == coding
+        assert (made["coded_bits_per_pixel"] is None) == (coding == "packed")
+        tokens = load_tokens(file, known if coding == "static" else None)
+        assert all(map(torch.equal, tokens.codes, whole.codes))
+    assert main(["info", str(file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["prior"] == known.name and told["codec_id"] == whole.codec_id
+    assert told["tokens_per_block"] == [len(codes) for codes in whole.codes]
+    assert (told["num_frames"], told["file_bytes"]) == (10, file.stat().st_size)
+    assert told["duration"] == pytest.approx(whole.duration)
+    assert told["nominal"]["per_pixel"] == pytest.approx(whole.bits_per_pixel)
+    assert main(["info", str(file)]) == 0
+    assert f"static under {known.name}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=f"coded under the prior {known.name}: give its file"):
+        decode(file, tmp_path / "back.mkv", model)
+    assert decode(file, tmp_path / "back.mkv", model, table).num_tokens == whole.num_tokens
+    for call in (
+        lambda: encode([video], model, tmp_path / "b.kvt", coding="adaptive", prior=table),
+        lambda: decode(tmp_path / "b.kvt", tmp_path / "back.mkv", model, table),
+    ):
+        with pytest.warns(UserWarning, match="has no effect: .* adaptive"):
+            call()
+
+
+def test_the_wrong_codec_is_refused_by_name(model: Path, video: Path, tmp_path: Path) -> None:
+    encode([video], model, tmp_path / "a.kvt")
+    other = Codec.load(model / "codec")
+    torch.nn.init.zeros_(next(other.parameters()))
+    other.save(tmp_path / "other")
+    names = f"{info(tmp_path / 'a.kvt').codec_id}, which {other.codec_id} in .*other cannot decode"
+    with pytest.raises(ValueError, match=names):
+        decode(tmp_path / "a.kvt", tmp_path / "a.mkv", tmp_path / "other")
+    assert not (tmp_path / "a.mkv").exists()
+
+
+def test_a_prior_needs_shards_that_say_where_tokens_stand(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "s", {"kind": "video-tokens"}):
+        pass
+    with pytest.raises(ValueError, match="do not say where tokens stand"):
+        prior(tmp_path / "s", tmp_path / "p")
+    with pytest.raises(FileNotFoundError, match="give a folder of token shards"):
+        prior(tmp_path / "none", tmp_path / "p")
 
 
 def test_many_files_and_another_size(model: Path, video: Path, tmp_path: Path) -> None:

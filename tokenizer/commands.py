@@ -1,4 +1,4 @@
-"""The codec's commands as plain functions: encode, decode, evaluate, and sources to shards.
+"""Commands of the codec on sources as plain functions: evaluate, and clips to token shards.
 
 Their docstrings are the commands' help; they return results and print nothing but progress.
 """
@@ -8,123 +8,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from data.atomic import check_writable
 from tokenizer.codec import Codec
 from tokenizer.encoding import EncodingReport, encode_source
 from tokenizer.evaluate import Progress, chosen_rates
 from tokenizer.evaluate import evaluate as evaluate_codec
-from tokenizer.files import read_token_file, save_tokens
 from tokenizer.reporting import CodecReport
-from tokenizer.tokens import VideoTokens
-
-
-@dataclass(frozen=True)
-class EncodedFile:
-    """What encoding one file gave."""
-
-    source: str
-    out: str
-    num_frames: int
-    height: int  # pixels
-    width: int  # pixels
-    num_tokens: int
-    tokens_per_frame: float
-    nominal_bits_per_pixel: float
-    packed_bits_per_pixel: float
-    file_bytes: int
-
-
-@dataclass(frozen=True)
-class DecodedFile:
-    """What decoding one token file gave."""
-
-    source: str
-    out: str
-    num_frames: int
-    height: int  # pixels
-    width: int  # pixels
-    num_tokens: int
-
-
-def encode(
-    inputs: list[Path],
-    model: Path,
-    out: Path,
-    tokens_per_frame: float | None = None,
-    height: int | None = None,
-    width: int | None = None,
-) -> list[EncodedFile]:
-    """Encode videos into token files.
-
-    Any length and size works; frames are read, coded and forgotten block by block.
-
-    Example: kinolex encode clip.mp4 --out clip.kvt --model runs/demo/model
-
-    Args:
-        inputs: Videos, GIFs, images or folders of images.
-        model: Folder of a codec, or of a model with a codec in it.
-        out: A .kvt file for one input, else a folder that gets NAME.kvt for each.
-        tokens_per_frame: The rate; the full one if left out.
-        height: Pixels to scale to before coding; the file's own if left out.
-        width: Likewise.
-    """
-    if not inputs:
-        raise ValueError("no inputs: name at least one video")
-    for path in inputs:
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file; check the path")
-    targets = _targets(inputs, out)
-    codec = open_codec(model)
-    results = []
-    for source, target in zip(inputs, targets, strict=True):
-        tokens = encode_file(codec, source, tokens_per_frame, height, width)
-        written = save_tokens(tokens, target)
-        results.append(
-            EncodedFile(
-                source=str(source),
-                out=str(target),
-                num_frames=tokens.num_frames,
-                height=tokens.height,
-                width=tokens.width,
-                num_tokens=tokens.num_tokens,
-                tokens_per_frame=tokens.tokens_per_frame,
-                nominal_bits_per_pixel=tokens.bits_per_pixel,
-                packed_bits_per_pixel=written.packed_bits_per_pixel,
-                file_bytes=written.file_bytes,
-            )
-        )
-    return results
-
-
-def decode(file: Path, out: Path, model: Path) -> DecodedFile:
-    """Decode a token file into a video.
-
-    Example: kinolex decode clip.kvt --out again.mp4 --model runs/demo/model
-
-    Args:
-        file: A .kvt file that `encode` wrote.
-        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
-        model: Folder of the codec that encoded it, or of a model with that codec in it.
-    """
-    from data.writing import check_target, write_video
-
-    check_target(out)
-    tokens = read_token_file(file).tokens
-    clip = open_codec(model).decode(tokens)
-    write_video(clip, out)
-    return DecodedFile(
-        source=str(file),
-        out=str(out),
-        num_frames=len(clip),
-        height=clip.height,
-        width=clip.width,
-        num_tokens=tokens.num_tokens,
-    )
 
 
 def evaluate(
@@ -231,46 +121,6 @@ def shards(
         return encode_source(codec, clips, out, tokens_per_frame, batch_size, progress)
 
 
-def encode_file(
-    codec: Codec,
-    path: Path,
-    tokens_per_frame: float | None = None,
-    height: int | None = None,
-    width: int | None = None,
-) -> VideoTokens:
-    """The tokens of a file, read and coded block by block; arguments as for `encode`."""
-    from data.reading import iterate_frames
-
-    state = codec.start(tokens_per_frame)
-    codes, times, size = [], [], (0, 0)
-    waiting: list[torch.Tensor] = []
-
-    def flush() -> None:
-        nonlocal state
-        blocks, state = codec.encode_step(torch.stack(waiting)[None], state)
-        codes.extend(block[0] for block in blocks)
-        waiting.clear()
-
-    for image, seconds in iterate_frames(path, height=height, width=width):
-        waiting.append(torch.from_numpy(image).permute(2, 0, 1))
-        times.append(seconds)
-        size = (image.shape[0], image.shape[1])
-        if len(waiting) == codec.block_frames:
-            flush()
-    if waiting:
-        flush()
-    codes.extend(block[0] for block in codec.finish(state))
-    return VideoTokens(
-        codes=tuple(codes),
-        timestamps=torch.tensor(times, dtype=torch.float64),
-        height=size[0],
-        width=size[1],
-        block_frames=codec.block_frames,
-        codebook_size=codec.codebook_size,
-        codec_id=codec.codec_id,
-    )
-
-
 def heldout_split(source: str) -> str:
     """The split to evaluate on: heldout, or all of a folder that has no splits."""
     from data.layout import WHOLE, split_names
@@ -287,27 +137,6 @@ def open_codec(model: Path) -> Codec:
     """The codec in a folder, or in the codec/ folder of a model's folder."""
     inner = model / "codec"
     return Codec.load(inner if (inner / "codec.json").is_file() else model)
-
-
-def _targets(inputs: list[Path], out: Path) -> list[Path]:
-    if out.suffix == ".kvt":
-        if len(inputs) > 1:
-            raise ValueError(f"--out {out} is one file for {len(inputs)} inputs: give a folder")
-        check_writable(out)
-        return [out]
-    if out.is_file():
-        raise ValueError(f"--out {out} is a file: give a .kvt file or a folder")
-    if out.suffix and not out.is_dir():
-        raise ValueError(
-            f"--out {out} has suffix '{out.suffix}': give a .kvt file or a folder (one with a dot "
-            "in its name must be there already)"
-        )
-    targets = [out / f"{path.stem}.kvt" for path in inputs]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise ValueError(f"two inputs would both become {target}: encode them apart")
-        check_writable(target)
-    return targets
 
 
 @contextmanager

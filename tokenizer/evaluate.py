@@ -18,7 +18,7 @@ from data.source import Source
 from tokenizer.blocks import SizeWarning, is_far
 from tokenizer.codec import Codec
 from tokenizer.metrics import CodeUsage, moving, psnr, ssim
-from tokenizer.rate import bits_per_code, block_tokens
+from tokenizer.rate import block_tokens, packed_bytes
 from tokenizer.reporting import ClipRate, ClipScore, CodecReport, Rate, RateScore, Score
 
 Progress = Callable[[float, int], None]  # clips done, parts of one included; in all
@@ -92,7 +92,7 @@ class _Meter:
         self.tokens += len(codes)
         self.frames += len(frames)
         self.area += len(frames) * frames.shape[-2] * frames.shape[-1]
-        self.packed_bits += 8 * -(-len(codes) * bits_per_code(self.codebook_size) // 8)
+        self.packed_bits += 8 * packed_bytes(len(codes), self.codebook_size)
 
     def end_clip(self) -> ClipRate:
         self.tally.end_clip()

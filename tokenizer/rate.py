@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 
@@ -55,3 +56,29 @@ def rates_of_clips(
 def bits_per_code(codebook_size: int) -> int:
     """Whole bits that one packed code takes."""
     return max(1, (codebook_size - 1).bit_length())
+
+
+def packed_bytes(count: int, codebook_size: int) -> int:
+    """Whole bytes that a block of `count` packed codes takes."""
+    return -(-count * bits_per_code(codebook_size) // 8)
+
+
+def mean_duration(times: Sequence[float]) -> float | None:
+    """Seconds that frames at these times last, the last as long as the mean; None for one alone."""
+    if len(times) < 2:
+        return None
+    return (times[-1] - times[0]) * len(times) / (len(times) - 1)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """What a clip's tokens cost under one way of counting."""
+
+    total: float
+    per_token: float
+    per_pixel: float  # pixels of all frames, without the codec's padding
+    per_second: float | None  # of video; None for a single frame, which has no duration
+
+    @classmethod
+    def of(cls, total: float, tokens: int, pixels: int, seconds: float | None) -> Bits:
+        return cls(total, total / tokens, total / pixels, total / seconds if seconds else None)

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenizer.rate import mean_duration, packed_bytes
+
 
 @dataclass(frozen=True)
 class VideoTokens:
@@ -67,11 +69,29 @@ class VideoTokens:
     @property
     def bits_per_second(self) -> float | None:
         """Nominal bits per second of video; None for a single frame, which has no duration."""
-        if self.num_frames < 2:
-            return None
-        span = float(self.timestamps[-1] - self.timestamps[0])
-        duration = span * self.num_frames / (self.num_frames - 1)  # the last frame lasts too
-        return self.num_tokens * self.bits_per_token / duration
+        duration = self.duration
+        return None if duration is None else self.num_tokens * self.bits_per_token / duration
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds of video, the last frame's share included; None for a single frame."""
+        return mean_duration(self.timestamps.tolist())
+
+    @property
+    def packed_bits(self) -> int:
+        """Bits of all codes at their whole bit width, each block filled up to a whole byte."""
+        return 8 * sum(packed_bytes(len(block), self.codebook_size) for block in self.codes)
+
+    def blocks(self, first: int, stop: int) -> VideoTokens:
+        """The tokens of blocks number `first` to `stop` - 1, with their frames' own times.
+
+        A codec decodes them as a clip of their own, so that frames right after the cut may differ
+        from those of the whole, which knew what came before.
+        """
+        if not 0 <= first < stop <= len(self.codes):
+            raise ValueError(f"blocks {first} to {stop} of a clip with {len(self.codes)}")
+        frames = slice(first * self.block_frames, stop * self.block_frames)
+        return replace(self, codes=self.codes[first:stop], timestamps=self.timestamps[frames])
 
     def keep(self, tokens_per_block: int) -> VideoTokens:
         """The coarse part: at most `tokens_per_block` (>= 1) tokens of each block."""

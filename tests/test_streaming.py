@@ -1,0 +1,84 @@
+"""Frames that come one by one end up in the file that the whole clip would have."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.clip import Clip
+from tokenizer.codec import Codec
+from tokenizer.file_reading import UnclosedWarning
+from tokenizer.files import load_tokens, save_tokens
+from tokenizer.priors import AdaptivePrior
+from tokenizer.streaming import write_stream
+
+
+def camera(
+    clip: Clip, alive: list[weakref.ref] | None = None
+) -> Iterator[tuple[np.ndarray, float]]:
+    for frame, seconds in zip(clip.frames, clip.timestamps.tolist(), strict=True):
+        image = np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
+        if alive is not None:
+            alive.append(weakref.ref(image))
+        yield image, seconds
+
+
+def some_clip(length: int) -> Clip:
+    luck = torch.Generator().manual_seed(length)
+    frames = torch.randint(0, 256, (length, 3, 9, 17), dtype=torch.uint8, generator=luck)
+    return Clip.from_frames(frames, 8)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 9])
+@pytest.mark.parametrize("rate", [None, 0.6])
+def test_a_stream_makes_the_file_of_the_whole_clip(
+    codec: Codec, tmp_path: Path, length: int, rate: float | None
+) -> None:
+    clip = some_clip(length)
+    for prior in (None, AdaptivePrior(codec.codebook_size, codec.layout)):
+        write_stream(codec, camera(clip), tmp_path / "a.kvt", rate, prior)
+        save_tokens(codec.encode(clip, rate), tmp_path / "b.kvt", prior)
+        assert (tmp_path / "a.kvt").read_bytes() == (tmp_path / "b.kvt").read_bytes()
+
+
+def test_a_stream_holds_no_more_than_a_block(codec: Codec, tmp_path: Path) -> None:
+    alive: list[weakref.ref] = []
+
+    def watched() -> Iterator[tuple[np.ndarray, float]]:
+        for item in camera(some_clip(30), alive):
+            yield item
+            del item
+            assert sum(image() is not None for image in alive) <= codec.block_frames
+
+    write_stream(codec, watched(), tmp_path / "a.kvt", 0.5)
+    assert len(alive) == 30
+
+
+def test_a_stream_that_breaks_off_leaves_its_blocks(codec: Codec, tmp_path: Path) -> None:
+    clip, file = some_clip(9), tmp_path / "a.kvt"
+
+    def breaking() -> Iterator[tuple[np.ndarray, float]]:
+        yield from camera(clip)
+        raise ConnectionError("the camera is gone")
+
+    with pytest.raises(ConnectionError):
+        write_stream(codec, breaking(), file)
+    with pytest.warns(UnclosedWarning, match="2 whole blocks"):
+        found = load_tokens(file)
+    assert all(map(torch.equal, found.codes, codec.encode(clip).codes[:2]))
+
+
+def test_streams_that_are_none(codec: Codec, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 frames"):
+        write_stream(codec, iter(()), tmp_path / "a.kvt")
+    with pytest.raises(ValueError, match="this codec serves"):
+        write_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", 99)
+    assert not list(tmp_path.iterdir())
+    two = [(np.zeros((9, 17, 3), np.uint8), 0.0), (np.zeros((8, 17, 3), np.uint8), 1.0)]
+    with pytest.raises(ValueError, match="a frame of 8x17 after frames of 9x17"):
+        write_stream(codec, two, tmp_path / "a.kvt")

@@ -1,0 +1,264 @@
+"""Commands on token files as plain functions: encode, decode, info, and measuring a prior.
+
+Their docstrings are the commands' help; they return results and print nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data.atomic import atomic_path, check_writable
+from tokenizer.codec import Codec
+from tokenizer.commands import open_codec
+from tokenizer.entropy import Prior
+from tokenizer.file_reading import TokenReader
+from tokenizer.files import TokenFile, describe
+from tokenizer.ordering import BlockLayout
+from tokenizer.priors import AdaptivePrior, StaticPrior, bits_per_token, count_codes, measured
+from tokenizer.streaming import write_stream
+
+Coding = Literal["packed", "static", "adaptive"]
+
+
+@dataclass(frozen=True)
+class EncodedFile:
+    """What encoding one file gave."""
+
+    source: str
+    out: str
+    num_frames: int
+    height: int  # pixels
+    width: int  # pixels
+    num_tokens: int
+    tokens_per_frame: float
+    coding: str
+    nominal_bits_per_pixel: float
+    packed_bits_per_pixel: float
+    coded_bits_per_pixel: float | None  # None where codes are packed
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class DecodedFile:
+    """What decoding one token file gave."""
+
+    source: str
+    out: str
+    num_frames: int
+    height: int  # pixels
+    width: int  # pixels
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class MeasuredPrior:
+    """What measuring a prior gave."""
+
+    out: str
+    name: str  # as token files name it
+    codec_id: str
+    num_clips: int
+    num_tokens: int
+    nominal_bits_per_token: float
+    coded_bits_per_token: float  # of these very tokens; held-out ones take a little more
+    file_bytes: int
+
+
+def encode(
+    inputs: list[Path],
+    model: Path,
+    out: Path,
+    tokens_per_frame: float | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    coding: Coding = "packed",
+    prior: Path | None = None,
+) -> list[EncodedFile]:
+    """Encode videos into token files.
+
+    Any length and size works; frames are read, coded, written and forgotten block by block.
+
+    Example: kinolex encode clip.mp4 --out clip.kvt --model runs/demo/model --coding adaptive
+
+    Args:
+        inputs: Videos, GIFs, images or folders of images.
+        model: Folder of a codec, or of a model with a codec in it.
+        out: A .kvt file for one input, else a folder that gets NAME.kvt for each.
+        tokens_per_frame: The rate; the full one if left out.
+        height: Pixels to scale to before coding; the file's own if left out.
+        width: Likewise.
+        coding: How codes become bytes. packed is the fastest; adaptive is smaller, learning what
+            codes are frequent from the clip itself; static knows from the start, from --prior.
+        prior: File of a static prior, which `tokenizer prior` wrote.
+    """
+    if not inputs:
+        raise ValueError("no inputs: name at least one video")
+    for path in inputs:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file; check the path")
+    targets = _targets(inputs, out)
+    codec = open_codec(model)
+    chosen = _choose_prior(codec, coding, prior)
+    results = []
+    for source, target in zip(inputs, targets, strict=True):
+        written = encode_file(codec, source, target, tokens_per_frame, height, width, chosen)
+        results.append(
+            EncodedFile(
+                source=str(source),
+                out=str(target),
+                num_frames=written.num_frames,
+                height=written.height,
+                width=written.width,
+                num_tokens=written.num_tokens,
+                tokens_per_frame=written.tokens_per_frame,
+                coding=written.coding,
+                nominal_bits_per_pixel=written.nominal.per_pixel,
+                packed_bits_per_pixel=written.packed.per_pixel,
+                coded_bits_per_pixel=None if written.coded is None else written.coded.per_pixel,
+                file_bytes=written.file_bytes,
+            )
+        )
+    return results
+
+
+def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> DecodedFile:
+    """Decode a token file into a video.
+
+    Example: kinolex decode clip.kvt --out again.mp4 --model runs/demo/model
+
+    Args:
+        file: A .kvt file that `encode` wrote.
+        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
+        model: Folder of the codec that encoded it, or of a model with that codec in it.
+        prior: File of the static prior that it was coded under, if it was.
+    """
+    from data.writing import check_target, write_video
+
+    check_target(out)
+    known = None if prior is None else StaticPrior.load(prior)
+    with TokenReader(file, known) as reader:
+        coding = reader.header.coding
+        if prior is not None and coding != "static":
+            warnings.warn(f"--prior {prior} has no effect: {file} is {coding}", stacklevel=2)
+        codec = open_codec(model)
+        if codec.codec_id != reader.header.codec_id:
+            raise ValueError(
+                f"{file} holds tokens of codec {reader.header.codec_id}, which {codec.codec_id} in "
+                f"{model} cannot decode: give the codec that made them"
+            )
+        tokens = reader.read()
+    clip = codec.decode(tokens)
+    write_video(clip, out)
+    return DecodedFile(
+        source=str(file),
+        out=str(out),
+        num_frames=len(clip),
+        height=clip.height,
+        width=clip.width,
+        num_tokens=tokens.num_tokens,
+    )
+
+
+def info(file: Path) -> TokenFile:
+    """Say what a token file holds and what its tokens cost; neither codec nor prior is needed.
+
+    nominal bits are log2 of the codebook a token, packed ones whole bits a token and whole bytes
+    a block, coded ones what was written under a prior, and those of the file all there is.
+
+    Example: kinolex info clip.kvt
+
+    Args:
+        file: A .kvt file.
+    """
+    return describe(file)
+
+
+def prior(shards: Path, out: Path) -> MeasuredPrior:
+    """Measure on token shards how frequent each code is at each place of a block.
+
+    `encode --coding static --prior F` writes smaller files with it; `decode` then needs it too.
+
+    Example: kinolex tokenizer prior runs/demo/tokens --out runs/demo/prior.safetensors
+
+    Args:
+        shards: Folder of token shards, made of training clips by the codec that will be used.
+        out: File to write.
+    """
+    from data.shards import TokenShards
+
+    check_writable(out)
+    records = TokenShards(shards)
+    meta = records.meta
+    if "layout" not in meta:
+        raise ValueError(f"{shards}: shards that do not say where tokens stand: make them again")
+    layout = BlockLayout(**meta["layout"])
+    everything = (records[number] for number in range(len(records)))
+    counts = count_codes(everything, meta["codebook_size"], layout)
+    found = measured(counts, meta["codec_id"], layout)
+    found.save(out)
+    return MeasuredPrior(
+        out=str(out),
+        name=found.name,
+        codec_id=found.codec_id,
+        num_clips=len(records),
+        num_tokens=int(counts.sum()),
+        nominal_bits_per_token=float(np.log2(found.codebook_size)),
+        coded_bits_per_token=bits_per_token(counts, found),
+        file_bytes=out.stat().st_size,
+    )
+
+
+def encode_file(
+    codec: Codec,
+    path: Path,
+    out: Path,
+    tokens_per_frame: float | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    prior: Prior | None = None,
+) -> TokenFile:
+    """Encode one file into a token file, whole or not at all; arguments as for `encode`."""
+    from data.reading import iterate_frames
+
+    frames = iterate_frames(path, height=height, width=width)
+    with atomic_path(out) as partial:
+        write_stream(codec, frames, partial, tokens_per_frame, prior)
+    return describe(out)
+
+
+def _choose_prior(codec: Codec, coding: Coding, prior: Path | None) -> Prior | None:
+    if coding == "static":
+        if prior is None:
+            raise ValueError(
+                "coding static needs a prior: give --prior F, which `kinolex tokenizer prior` wrote"
+            )
+        return StaticPrior.load(prior)
+    if prior is not None:
+        warnings.warn(f"--prior {prior} has no effect: coding is {coding}", stacklevel=3)
+    return AdaptivePrior(codec.codebook_size, codec.layout) if coding == "adaptive" else None
+
+
+def _targets(inputs: list[Path], out: Path) -> list[Path]:
+    if out.suffix == ".kvt":
+        if len(inputs) > 1:
+            raise ValueError(f"--out {out} is one file for {len(inputs)} inputs: give a folder")
+        check_writable(out)
+        return [out]
+    if out.is_file():
+        raise ValueError(f"--out {out} is a file: give a .kvt file or a folder")
+    if out.suffix and not out.is_dir():
+        raise ValueError(
+            f"--out {out} has suffix '{out.suffix}': give a .kvt file or a folder (one with a dot "
+            "in its name must be there already)"
+        )
+    targets = [out / f"{path.stem}.kvt" for path in inputs]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise ValueError(f"two inputs would both become {target}: encode them apart")
+        check_writable(target)
+    return targets

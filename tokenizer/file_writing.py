@@ -1,0 +1,142 @@
+"""Writing token files, block by block, without knowing how many there will be.
+
+It does not know how files are read, nor pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from torch import Tensor
+
+from tokenizer.block_coder import BlockCoder
+from tokenizer.entropy import Prior
+from tokenizer.records import (
+    WORD,
+    Header,
+    Index,
+    check_times,
+    pack_block,
+    pack_header,
+    pack_index,
+)
+
+
+class TokenWriter:
+    """Writes a token file; each block is with the system when `append` returns.
+
+    As a context manager it closes the file on leaving, unless by an exception: then the file ends
+    after its last whole block and reading it warns. Write to a temporary name (data/atomic.py)
+    where half a file must not be found.
+
+    Args:
+        path: File to write, replaced if it is there.
+        codec_id: As in `VideoTokens`, like the next four.
+        height: Pixels.
+        width: Pixels.
+        block_frames: Frames per block.
+        codebook_size: Codes lie in [0, codebook_size).
+        prior: Codes under it; None packs them. A block that packs smaller is packed.
+        group_blocks: After so many blocks a prior that carries over starts anew, so that reading
+            can start there, and the index has an entry for each such group.
+
+    Raises:
+        ValueError: A prior of another codec, or a value out of range.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        codec_id: str,
+        height: int,
+        width: int,
+        block_frames: int,
+        codebook_size: int,
+        prior: Prior | None = None,
+        group_blocks: int = 256,
+    ) -> None:
+        self.header = Header(
+            codec_id=codec_id,
+            height=height,
+            width=width,
+            block_frames=block_frames,
+            codebook_size=codebook_size,
+            coding="packed" if prior is None else prior.kind,
+            prior=None if prior is None else prior.name,
+            layout=None if prior is None else prior.layout,
+            group_blocks=group_blocks,
+        )
+        self._coder = BlockCoder(self.header, prior)
+        lead = pack_header(self.header)
+        self._seed, self._start, self._place = WORD.unpack(lead[-WORD.size :])[0], len(lead), 0
+        self._groups: list[tuple[int, float]] = []
+        self._blocks = self._frames = self._tokens = 0
+        self._last = -math.inf  # seconds
+        self._file = open(path, "wb")
+        self._write(lead)
+
+    def append(self, codes: Tensor, times: Sequence[float] | Tensor) -> None:
+        """Add the next block.
+
+        Args:
+            codes: int64 (K,), K >= 1, coarse to fine.
+            times: Seconds of each frame the block covers: `block_frames` of them, but for the
+                last block, which may cover fewer.
+
+        Raises:
+            ValueError: Codes outside the codebook, times that do not increase, a wrong number of
+                frames or tokens. Nothing was written then.
+        """
+        header, number = self.header, self._blocks
+        seconds, values = tuple(map(float, times)), codes.numpy()
+        if not 1 <= len(seconds) <= header.block_frames:
+            most = header.block_frames
+            raise ValueError(f"block {number} covers {len(seconds)} frames: give 1 to {most}")
+        if self._frames % header.block_frames:
+            raise ValueError(f"block {number} follows one that was not full: only the last may be")
+        if not len(values):
+            raise ValueError(f"block {number} has no tokens: give at least one")
+        if values.min() < 0 or values.max() >= header.codebook_size:
+            raise ValueError(f"codes of block {number} lie outside [0, {header.codebook_size})")
+        check_times(seconds, self._last)
+        block = self._coder.encode(number, values, seconds)
+        if number % header.group_blocks == 0:
+            self._groups.append((self._place, seconds[0]))
+        self._write(pack_block(block, self._seed))
+        self._blocks, self._tokens = number + 1, self._tokens + len(values)
+        self._frames, self._last = self._frames + len(seconds), seconds[-1]
+
+    def close(self) -> None:
+        """Write the index, which makes the file whole. Closing again does nothing."""
+        if self._file.closed:
+            return
+        if not self._blocks:
+            raise ValueError(f"{self._file.name}: no blocks: a token file has at least one frame")
+        index = Index(self._blocks, self._frames, self._tokens, tuple(self._groups))
+        self._write(pack_index(index, self._start, self._seed))
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> TokenWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self._file.close()
+
+    def _write(self, content: bytes) -> None:
+        self._file.write(content)
+        self._file.flush()
+        self._place += len(content)
