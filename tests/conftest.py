@@ -145,6 +145,7 @@ def model(tiny_codec: Codec, run_folder: Path) -> Model:
     )
     sizes = Sizes(width=16, layers=2, heads=2, kv_heads=1, head_dim=8, hidden=24, context=96)
     decoder = make_decoder(vocabulary, code_features(tiny_codec.code_vectors()), sizes)
+    torch.manual_seed(0)
     for parameter in decoder.parameters():
         if parameter.ndim == 2:
             torch.nn.init.normal_(parameter, std=0.3)

@@ -105,7 +105,7 @@ def test_films_have_the_trained_shape_and_follow_their_seed(model: Model) -> Non
         assert film.frames.shape == (4, 3, 16, 24)
         assert film.timestamps.tolist() == [0, 0.25, 0.5, 0.75]
         assert film.captions == (() if prompt is None else (prompt,))
-    alone = model.generate("blue", seed=5, guidance=1.5, temperature=1.0, top_p=1.0)
+    alone = model.generate("blue", seed=5, guidance=1.5, temperature=1.0, min_p=0.0)
     assert torch.equal(alone.frames, films[1].frames)
 
 
