@@ -84,6 +84,9 @@ COMMANDS: dict[str, Command] = {
     "tokenizer shards": Command(
         "tokenizer.commands:shards", "a source to token shards, for training", ("source",)
     ),
+    "study": Command(
+        "tokenizer.studies.study:study", "rate against distortion, codecs compared", ("study",)
+    ),
     "encode": Command("tokenizer.commands:encode", "videos to token files", ("inputs",)),
     "decode": Command("tokenizer.commands:decode", "a token file to a video", ("file",)),
     "lm fit": Command("lm.training:fit", "train the language model", takes_argv=True),
