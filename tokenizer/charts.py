@@ -93,7 +93,8 @@ class _Scale:
     def __init__(self, values: Sequence[float], start: float, end: float, log: bool) -> None:
         self.change = math.log10 if log else float
         self.low, high = self.change(min(values)), self.change(max(values))
-        self.start, self.step = start, (end - start) / ((high - self.low) or 1.0)
+        self.start, span = start, high - self.low
+        self.step = (end - start) / span if span > 1e-12 else 0.0
 
     def __call__(self, value: float) -> float:
         return self.start + (self.change(value) - self.low) * self.step

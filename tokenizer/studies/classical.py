@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -40,7 +40,10 @@ class _Encoder:
     smallest: int = 2  # pixels a side; smaller clips are padded
     pixels: tuple[Pixels, ...] = ("yuv420p", "yuv444p")
     packet_filter: str = ""
-    quiet: dict[str, str] = field(default_factory=dict)  # options that change no bit of a picture
+    own: str = ""  # x265's own parameters, which others are added to
+    careful_below: int = 0  # pixels; with a shorter side:
+    careful: str = ""  # further parameters
+    careful_step: int = 2  # pixels that sides are padded to multiples of
 
 
 # Tuned for PSNR, which is what the curves show; presets as slow as short clips allow.
@@ -57,8 +60,13 @@ ENCODERS: dict[EncoderName, _Encoder] = {
         "mp4",
         51,
         {"preset": "medium", "tune": "psnr"},
-        smallest=16,
-        quiet={"x265-params": "info=0:log-level=error:pools=1"},
+        own="info=0:log-level=error:pools=none:frame-threads=1:wpp=0",
+        # With its coding units of 64 pixels x265 4.1 reads and writes outside of small pictures:
+        # other bits from run to run, now and then a crash. So it is steady (checked with memory
+        # filled with different values).
+        careful_below=96,
+        careful="ctu=16",
+        careful_step=32,
     ),
     "svt-av1": _Encoder(
         "libsvtav1",
@@ -119,15 +127,28 @@ class ClassicalCoder:
                 "install a build that has it, or leave this curve out"
             ) from None
         os.environ.setdefault("SVT_LOG", "1")  # errors only: it reports every clip on stderr
-        asked = {key: str(value) for key, value in (options or {}).items()}
         self._encoding = Encoding(
             container=settings.container,
             encoder=settings.library,
             pixels=pixels,
-            options={**settings.options, **settings.quiet, **asked},
+            options=settings.options | {key: str(value) for key, value in (options or {}).items()},
             packet_filter=settings.packet_filter,
             key_every=_KEY_EVERY,
         )
+
+    def _options(self, careful: bool = False) -> dict[str, str]:
+        """Options of the encoder; x265's own parameters are one option among them."""
+        settings, options = self._settings, dict(self._encoding.options)
+        own = [settings.own, settings.careful if careful else "", options.get("x265-params", "")]
+        if settings.own:
+            options["x265-params"] = ":".join(part for part in own if part)
+        return options
+
+    def _caution(self) -> dict[str, str]:
+        """What is said of clips with a side so short that the encoder needs care."""
+        s = self._settings
+        told = f"below {s.careful_below} pixels a side {s.careful}, padded to {s.careful_step}s"
+        return {"small_clips": told} if s.careful else {}
 
     @property
     def points(self) -> list[str]:
@@ -141,10 +162,11 @@ class ClassicalCoder:
         return {
             "encoder": self.name,
             "library": self._encoding.encoder,
-            "options": self._encoding.options,
+            "options": self._options(),
             "pixels": f"{self._encoding.pixels}, BT.601 limited",
             "key_frames": f"at most {_KEY_EVERY} frames apart",
             "padding": f"edges repeated to even sides of at least {self._settings.smallest}",
+            **self._caution(),
             "container": self._encoding.container,
             "pyav": av.__version__,
             "libavcodec": versions["libavcodec"],
@@ -153,9 +175,12 @@ class ClassicalCoder:
     def code(self, clip: Clip, point: int) -> Coded:
         from av.error import FFmpegError
 
-        options = {**self._encoding.options, "crf": f"{self.crf[point]:g}"}
+        settings = self._settings
+        careful = min(clip.height, clip.width) < settings.careful_below
+        step = settings.careful_step if careful else 2
+        options = {**self._options(careful), "crf": f"{self.crf[point]:g}"}
         encoding, file = replace(self._encoding, options=options), io.BytesIO()
-        padded = replace(clip, frames=_pad(clip.frames, self._settings.smallest))
+        padded = replace(clip, frames=_pad(clip.frames, settings.smallest, step))
         began = time.perf_counter()
         try:
             written = mux(padded, file, encoding)
@@ -193,11 +218,10 @@ def classical_curve(
     return measure(coder, source, name, f"{encoder}, {pixels}", progress=progress)
 
 
-def _pad(frames: Tensor, smallest: int) -> Tensor:
-    """Frames (T, 3, H, W) with last rows and columns repeated to even sides, large enough."""
-    sides = [max(smallest, side + side % 2) for side in frames.shape[2:]]
+def _pad(frames: Tensor, smallest: int, step: int) -> Tensor:
+    """Frames (T, 3, H, W), last rows and columns repeated to multiples of `step`, large enough."""
     rows, columns = (
-        torch.arange(wanted).clamp(max=side - 1)
-        for wanted, side in zip(sides, frames.shape[2:], strict=True)
+        torch.arange(max(smallest, side + -side % step)).clamp(max=side - 1)
+        for side in frames.shape[2:]
     )
     return frames[:, :, rows][..., columns]
