@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm.figures import Figure
+from lm.report import Card, Film, Gallery, write_report
 from tokenizer.charts import Chart, Line, draw, legend
 from tokenizer.page import page, table
 
@@ -57,3 +60,22 @@ def test_a_page_is_whole_and_safe() -> None:
     html = page("a < b", "c & d", [table(("x", "y"), [["<script>", "1"]])])
     assert html.count("<table>") == html.count("</table>") == 1
     assert "<script>" not in html and "a &lt; b" in html and "c &amp; d" in html
+
+
+def test_a_report_holds_figures_films_and_curves(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_report(
+        path,
+        title="a < b",
+        summary="what it is",
+        figures=[Figure("caption/colour", 0.25, 8, chance=0.125)],
+        protocol="how",
+        curves=[Chart("loss", "steps", [Line("loss", [(0, 2.0), (1, 1.0)])])],
+        galleries=[Gallery("films", "of words", [Card([Film(b"GIF", "c")], [("it", "is", True)])])],
+    )
+    html = path.read_text()
+    assert (
+        "<td>caption: colour</td><td>0.250</td><td>0.125</td><td></td><td></td><td>8</td>" in html
+    )
+    assert html.count("<polyline") == 1 and "data:image/gif;base64,R0lG" in html
+    assert "<dd class=good>is</dd>" in html and html.startswith("<!doctype html>")

@@ -61,7 +61,7 @@ ENCODERS: dict[EncoderName, _Encoder] = {
         51,
         {"preset": "medium", "tune": "psnr"},
         own="info=0:log-level=error:pools=none:frame-threads=1:wpp=0",
-        # With its coding units of 64 pixels x265 4.1 reads and writes outside of small pictures:
+        # With its coding units of 64 pixels x265 4.2 reads and writes outside of small pictures:
         # other bits from run to run, now and then a crash. So it is steady (checked with memory
         # filled with different values).
         careful_below=96,
