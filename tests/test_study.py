@@ -95,7 +95,7 @@ def test_a_study_leaves_all_that_is_promised(fresh: tuple[Path, StudyReport]) ->
     pairs = {(gap["curve"], gap["quality"]) for gap in compared["comparisons"]}
     assert pairs == {(n, q) for n in there if n != "x264" for q in ("psnr-rgb", "ssim-rgb")}
     for gap in compared["comparisons"]:
-        assert gap["bd_rate"] or any("no common range" in note for note in gap["notes"])
+        assert gap["bd_rate"] or any("no common range" in reason for reason in gap["reasons"])
 
 
 def test_a_broken_off_study_goes_on_to_the_same_end(
@@ -212,14 +212,14 @@ def test_curves_made_before_and_ready_codecs_join_in(tmp_path: Path, run_folder:
     gaps = {(gap.curve, gap.quality): gap for gap in report.comparisons}
     assert gaps["published", "psnr-rgb"].bd_rate is not None
     assert ("published", "ssim-rgb") not in gaps
-    assert "has 2 points" in " ".join(gaps["ready", "psnr-rgb"].notes)
+    assert "has 2 points" in " ".join(gaps["ready", "psnr-rgb"].reasons)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = write(small(), tmp_path), tmp_path / "out"
     assert kinolex.main(["study", str(file), "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    assert "x264" in text and "anchor" in text and str(out / "report.html") in text
+    assert "x264" in text and "PSNR dB" in text and str(out / "report.html") in text
     assert kinolex.main(["study", str(file), "--out", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["num_clips"] == 2 and told["curves"][0]["measured"] is False

@@ -27,7 +27,8 @@ class Comparison:
     quality: str  # metric
     bd_rate: Delta | None  # % of the anchor's bits at equal quality; below 0 is better
     bd_quality: Delta | None  # dB (PSNR) or SSIM at equal bits; above 0 is better
-    notes: list[str]  # why there is none, or what to mind
+    reasons: list[str]  # why there is none
+    notes: list[str]  # what to mind
 
     def text(self, which: str) -> str:
         """The gap `bd_rate` or `bd_quality` with its interval, as it is printed."""
@@ -56,23 +57,23 @@ def compare(curves: Sequence[Curve], anchor_name: str) -> list[Comparison]:
 
 
 def _comparison(curve: Curve, anchor: Curve, quality: str) -> Comparison:
-    notes = []
+    reasons = []
     kinds = [one.protocol.get("bpp", "unknown") for one in (curve, anchor)]
-    notes.append(f"bits: {kinds[0]} against {kinds[1]}")
+    notes = [f"bits: {kinds[0]} against {kinds[1]}"]
 
     def gap(function: Callable[..., Delta]) -> Delta | None:
         try:
-            delta = function(curve, anchor, RATE, quality)
+            return function(curve, anchor, RATE, quality)
         except ValueError as error:
-            notes.append(str(error))
+            reasons.append(str(error))
             return None
-        if delta.left_out:
-            told = f"{delta.left_out} points are beaten by others of their own curve, left out"
-            notes.extend([told] if told not in notes else [])
-        return delta
 
     rate, gained = gap(bd_rate), gap(bd_quality)
-    return Comparison(curve.name, anchor.name, quality, rate, gained, list(dict.fromkeys(notes)))
+    left_out = max((delta.left_out for delta in (rate, gained) if delta is not None), default=0)
+    if left_out:
+        notes.append(f"{left_out} points left out: others of their own curve beat them")
+    reasons = list(dict.fromkeys(reasons))
+    return Comparison(curve.name, anchor.name, quality, rate, gained, reasons, notes)
 
 
 def write_comparisons(

@@ -89,7 +89,13 @@ def _lines(curves: Sequence[Curve], rate: str, quality: str) -> list[Line]:
 
 def _gaps(anchor: str, comparisons: Sequence[Comparison]) -> str:
     rows = [
-        [c.curve, c.quality, c.text("bd_rate"), c.text("bd_quality"), "; ".join(c.notes)]
+        [
+            c.curve,
+            c.quality,
+            c.text("bd_rate"),
+            c.text("bd_quality"),
+            "; ".join(c.reasons + c.notes),
+        ]
         for c in comparisons
     ]
     if not rows:

@@ -57,18 +57,21 @@ class StudyReport:
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False)
-        table.add_column("curve")
-        for column in ("points", "bits/pixel", "PSNR dB", "BD-rate %", "BD-PSNR dB"):
+        table.add_column("curve", min_width=10, overflow="fold")
+        for column in ("bits/pixel", "PSNR dB", "BD-rate %", "BD-PSNR dB"):
             table.add_column(column, justify="right", no_wrap=True)
         gaps = {gap.curve: gap for gap in self.comparisons if gap.quality == "psnr-rgb"}
         for curve in self.curves:
             gap = gaps.get(curve.name)
             bits = " ".join(f"{value:.3g}" for value in curve.bits_per_pixel)
             quality = " ".join(f"{value:.1f}" for value in curve.psnr_rgb)
-            told = ("anchor", "") if gap is None else (gap.text("bd_rate"), gap.text("bd_quality"))
-            table.add_row(Text(curve.name), str(curve.num_points), bits, quality, *told)
-        notes = [f"left out  {reason}" for reason in self.missing]
-        return Group(table, Text("\n".join([*notes, f"page      {self.page}"])))
+            told = ("", "") if gap is None else (gap.text("bd_rate"), gap.text("bd_quality"))
+            table.add_row(Text(curve.name), bits, quality, *told)
+        against = {gap.anchor for gap in self.comparisons}
+        notes = [f"anchor    {name}" for name in against]
+        notes += [f"no gap    {note}" for gap in gaps.values() for note in gap.reasons]
+        notes += [f"left out  {reason}" for reason in self.missing]
+        return Group(table, "", Text("\n".join([*notes, f"page      {self.page}"])))
 
 
 def study(study: Path, out: Path) -> StudyReport:
@@ -90,7 +93,6 @@ def study(study: Path, out: Path) -> StudyReport:
     if out.is_file():
         raise ValueError(f"out={out} is a file: give a folder for the study")
     tell = Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print
-    coders, missing = _coders(plan, out, tell)
     clips = plan.clips
     source = open_source(
         clips.source,
@@ -103,6 +105,7 @@ def study(study: Path, out: Path) -> StudyReport:
     )
     with progress_bar("looking through the clips") as progress:
         seen = survey(source, progress)
+    coders, missing = _coders(plan, out, tell)  # after the clips: it may train for long
     curves, made = [], []
     for number, (wanted, coder) in enumerate(coders, 1):
         file = out / "curves" / f"{wanted.file_name}.json"
