@@ -86,7 +86,7 @@ def study(study: Path, out: Path) -> StudyReport:
     Example: kinolex study configs/study/rates.yaml --out runs/study
 
     Args:
-        study: A YAML file; configs/study/rates.yaml explains every key.
+        study: A YAML file; configs/study/rates.yaml is one to start from.
         out: Folder for results.
     """
     plan = read_plan(study)
