@@ -16,6 +16,7 @@ from data.source import Source
 from tokenizer.codec import Codec
 from tokenizer.evaluate import Progress, chosen_rates
 from tokenizer.files import save_tokens
+from tokenizer.rate import bits_per_code
 from tokenizer.reporting import Rate
 from tokenizer.studies.curve import Curve
 from tokenizer.studies.measuring import Coded, measure
@@ -67,12 +68,15 @@ class CodecCoder:
         between = time.perf_counter()
         frames = codec.decode(tokens).frames
         ended = time.perf_counter()
+        width = bits_per_code(tokens.codebook_size)
         with TemporaryDirectory() as folder:
-            written = save_tokens(tokens, Path(folder) / "clip.kvt")
+            file = Path(folder) / "clip.kvt"
+            save_tokens(tokens, file)
+            size = file.stat().st_size
         bits = {
             "nominal": tokens.num_tokens * tokens.bits_per_token,
-            "packed": 8.0 * written.code_bytes,
-            "file": 8.0 * written.file_bytes,
+            "packed": sum(8.0 * -(-len(codes) * width // 8) for codes in tokens.codes),
+            "file": 8.0 * size,
         }
         if self.coded_bits is not None:
             bits["coded"] = float(self.coded_bits(tokens))
