@@ -1,6 +1,7 @@
 """Clips as files: video with true times, moving GIFs, still sheets.
 
-Knows containers and their clocks. It does not know what the clips are of, nor pages and captions.
+Knows which suffix and quality ask for which encoder. It does not know what the clips are of, nor
+pages and captions.
 """
 
 from __future__ import annotations
@@ -9,24 +10,21 @@ import io
 import math
 import struct
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from data.atomic import atomic_path, check_writable, write_atomically
 from data.clip import Clip
+from data.muxing import APNG_CLOCK, CLOCK, Encoding, mux, ticks, to_images
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Quality = Literal["normal", "high"]
 
-_CLOCK = Fraction(1, 90_000)  # seconds a tick; Matroska and WebM round it to milliseconds
-_APNG_CLOCK = Fraction(1, 1000)
 _GIF_SHORTEST = 2  # hundredths; players show a shorter frame for a tenth of a second
 _SUFFIXES = (".mp4", ".webm", ".mkv", ".gif", ".apng", ".png")
 
@@ -114,71 +112,26 @@ def _durations(clip: Clip, ticks: int, shortest: int = 1) -> list[int]:
     return durations
 
 
-def _ticks(clip: Clip, clock: Fraction) -> list[int]:
-    """When each frame is shown, in whole ticks of `clock` from the first."""
-    times = (clip.timestamps - clip.timestamps[0]).tolist()
-    return [math.floor(time / clock + 0.5) for time in times]
-
-
 def _mux(clip: Clip, path: Path, suffix: str, quality: Quality) -> None:
-    import av
-    from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-    from av.video.stream import VideoStream
-
-    reformatter = VideoReformatter()  # one for all frames: setting it up is what costs
     even = clip.height % 2 == 0 and clip.width % 2 == 0
     small = "yuv420p" if even and quality == "normal" else "yuv444p"
-    codec, pixels, options = {
-        ".mp4": ("libx264", small, {"crf": "17" if quality == "normal" else "6"}),
-        ".webm": ("libvpx-vp9", small, {"crf": "20" if quality == "normal" else "8", "b": "0"}),
-        ".mkv": ("ffv1", "bgr0", {"level": "3"}),
-        ".apng": ("apng", "rgb24", {}),
+    vp9 = {"b": "0", "deadline": "good", "cpu-used": "4"}
+    encoding = {
+        ".mp4": Encoding("mp4", "libx264", small, {"crf": "17" if quality == "normal" else "6"}),
+        ".webm": Encoding(
+            "webm", "libvpx-vp9", small, {"crf": "20" if quality == "normal" else "8", **vp9}
+        ),
+        ".mkv": Encoding("matroska", "ffv1", "bgr0", {"level": "3"}),
+        ".apng": Encoding("apng", "apng", "rgb24"),
     }[suffix]
-    if suffix == ".webm":
-        options |= {"deadline": "good", "cpu-used": "4"}
-    rate = Fraction(clip.fps or 1.0).limit_denominator(1001)
-    clock = _APNG_CLOCK if suffix == ".apng" else _CLOCK
-    ticks = _ticks(clip, clock)
-    coarsest = _CLOCK if suffix == ".mp4" else _APNG_CLOCK
-    if len(set(_ticks(clip, coarsest))) < len(clip):
+    coarsest = CLOCK if suffix == ".mp4" else APNG_CLOCK
+    if len(set(ticks(clip, coarsest))) < len(clip):
         closest = float(clip.timestamps.diff().min())
         raise ValueError(
             f"{clip.source or path}: frames {closest:.2g} s apart, {suffix} tells {coarsest} s "
             "apart; sample the clip at a lower fps"
         )
-    converted = pixels.startswith("yuv")
-    with av.open(str(path), "w", format=suffix[1:].replace("mkv", "matroska")) as container:
-        stream = cast(
-            VideoStream,
-            container.add_stream(codec, rate=max(rate, Fraction(1, 1001)), options=options),
-        )
-        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, pixels
-        stream.thread_count = 1
-        stream.codec_context.time_base = clock
-        if converted:
-            stream.codec_context.colorspace = 6  # BT.601, which the conversion below writes
-            stream.codec_context.color_range = 1  # limited
-        for image, tick in zip(_images(clip.frames), ticks, strict=True):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            if converted:
-                frame = reformatter.reformat(
-                    frame,
-                    format=pixels,
-                    dst_colorspace=Colorspace.ITU601,
-                    dst_color_range=ColorRange.MPEG,
-                )
-            frame.pts, frame.time_base = tick, clock
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def _images(frames: Tensor) -> np.ndarray:
-    """(T, 3, H, W) -> uint8 (T, H, W, 3), contiguous."""
-    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
-        raise ValueError(
-            f"frames are {frames.dtype} {tuple(frames.shape)}: give uint8 (T, 3, H, W)"
-        )
-    return np.ascontiguousarray(frames.cpu().permute(0, 2, 3, 1).numpy())
+    mux(clip, path, encoding)
 
 
 def encode_gif(frames: Tensor, fps: float, scale: int = 1) -> bytes:
@@ -202,7 +155,7 @@ def _gif(frames: Tensor, durations: list[int], scale: int = 1) -> bytes:
     height, width = frames.shape[2] * scale, frames.shape[3] * scale
     if max(height, width) > 65535:
         raise ValueError(f"{height}x{width} pixels: a GIF has at most 65535 a side, scale it down")
-    images = _images(frames)
+    images = to_images(frames)
     table, to_indices = _palette(images)
     # Logical screen: a global table of 256 colours, 8 bits each; then "loop for ever".
     parts = [b"GIF89a", struct.pack("<HH", width, height), b"\xf7\0\0", table.ljust(768, b"\0")]
@@ -264,7 +217,7 @@ def sheet(frames: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarra
     Returns:
         uint8 (H', W', 3); one frame alone is that frame.
     """
-    images = _images(frames)
+    images = to_images(frames)
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count)) if columns is None else min(columns, count)
     if columns < 1 or gap < 0:

@@ -15,8 +15,9 @@ from data.scenes import score_answer, score_caption
 from data.writing import encode_gif
 from lm.demo import demo_source, protocol_of, read_figures
 from lm.judging import Tally, judge_film
-from lm.report import Card, Curve, Film, Gallery, write_report
+from lm.report import Card, Film, Gallery, write_report
 from lm.tasks import Model
+from tokenizer.charts import Chart, Line
 
 SHOWN = 8  # clips in each gallery: the first of their split, not picked
 SCALE = 5  # screen pixels per pixel
@@ -134,7 +135,7 @@ def _is_exact(clip: Clip, prompt: str) -> bool:
     return tally.share("film/exact") == 1.0
 
 
-def _curves(path: Path, titles: dict[str, str]) -> list[Curve]:
+def _curves(path: Path, titles: dict[str, str]) -> list[Chart]:
     """The columns of a CSV log that were asked for, against steps."""
     if not path.is_file():
         return []
@@ -144,5 +145,5 @@ def _curves(path: Path, titles: dict[str, str]) -> list[Curve]:
     for column, title in titles.items():
         points = [(float(r["step"]), float(r[column])) for r in rows if r.get(column)]
         if points:
-            curves.append(Curve(title, "steps", points))
+            curves.append(Chart(title, "steps", [Line(title, points)]))
     return curves

@@ -19,7 +19,10 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line.startswith("kinolex ")]
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted(
+    f for kind in ("tokenizer", "lm") for f in (ROOT / "configs" / kind).rglob("*.yaml")
+)
+STUDIES = sorted((ROOT / "configs" / "study").rglob("*.yaml"))
 
 
 def split_command(line: str) -> tuple[str, list[str]]:
@@ -117,6 +120,14 @@ def test_every_config_parses(config: Path, capsys: pytest.CaptureFixture[str]) -
         kinolex.main([kind, "fit", *layers, f"--config={config}", needed, "--print_config"])
     assert stop.value.code == 0
     assert "recipe" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_every_study_parses(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenizer.studies.plan import read_plan
+
+    monkeypatch.chdir(ROOT)  # where its paths start
+    assert read_plan(study).name == study.stem
 
 
 def test_every_delta_states_only_differences() -> None:

@@ -17,7 +17,7 @@ _KINDS = {
     "list[int]": "a list of whole numbers such as [4, 8]",
 }
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)": (?P<problem>.*)')
-_VALUE = re.compile(r"(?:Got|Given) value: (?P<value>.*)$")
+_VALUE = re.compile(r".*(?:Got|Given) value: (?P<value>.*)$")
 _UNION = re.compile(r"Subtypes: \[(?P<kinds>.*?)\] Errors:")
 _SINGLE = re.compile(r"Expected an? (?P<kinds>.*?)\. Got value:")
 

@@ -1,0 +1,112 @@
+"""Frames into a container: one clip through one of FFmpeg's encoders, in colours that are named.
+
+It knows pixels, clocks and packets. It does not know which suffix or quality asks for what.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.clip import Clip
+
+CLOCK = Fraction(1, 90_000)  # seconds a tick; Matroska and WebM round it to milliseconds
+APNG_CLOCK = Fraction(1, 1000)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How frames become a file. YUV is BT.601 in the limited range."""
+
+    container: str  # as FFmpeg calls the format: mp4, webm, matroska, apng
+    encoder: str  # as FFmpeg calls it: libx264, ...
+    pixels: str  # pixel format coded: yuv420p, yuv444p, bgr0, rgb24
+    options: dict[str, str] = field(default_factory=dict)  # of the encoder
+    packet_filter: str = ""  # an FFmpeg bitstream filter that packets pass
+    key_every: int | None = None  # frames from key frame to key frame at most; None: encoder's own
+
+
+@dataclass(frozen=True)
+class Muxed:
+    """What encoding a clip gave."""
+
+    packet_bytes: int  # of all packets: without the container and the headers it keeps
+    unused: dict[str, str]  # options that the encoder does not know
+
+
+def mux(clip: Clip, target: Path | BinaryIO, encoding: Encoding) -> Muxed:
+    """Encode a clip with its times into a file or an open binary file.
+
+    Raises:
+        av.error.FFmpegError: The encoder is unknown or refuses the size, pixels or options.
+    """
+    import av
+    from av.bitstream import BitStreamFilterContext
+    from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+    from av.video.stream import VideoStream
+
+    reformatter = VideoReformatter()  # one for all frames: setting it up is what costs
+    rate = Fraction(clip.fps or 1.0).limit_denominator(1001)
+    clock = APNG_CLOCK if encoding.container == "apng" else CLOCK
+    converted = encoding.pixels.startswith("yuv")
+    opened = str(target) if isinstance(target, Path) else target
+    size = 0
+    with av.open(opened, "w", format=encoding.container) as container:
+        rate, options = max(rate, Fraction(1, 1001)), dict(encoding.options)
+        stream = cast(VideoStream, container.add_stream(encoding.encoder, rate, options))
+        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, encoding.pixels
+        stream.thread_count = 1
+        stream.codec_context.time_base = clock
+        if encoding.key_every is not None:
+            stream.codec_context.gop_size = encoding.key_every
+        if converted:
+            stream.codec_context.colorspace = 6  # BT.601, which the conversion below writes
+            stream.codec_context.color_range = 1  # limited
+        packet_filter = None
+        if encoding.packet_filter:
+            packet_filter = BitStreamFilterContext(encoding.packet_filter, stream)
+
+        def put(frame: av.VideoFrame | None) -> None:
+            nonlocal size
+            packets = stream.encode(frame)
+            if packet_filter is not None:
+                packets = [kept for packet in packets for kept in packet_filter.filter(packet)]
+            size += sum(packet.size for packet in packets)
+            container.mux(packets)
+
+        for image, tick in zip(to_images(clip.frames), ticks(clip, clock), strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if converted:
+                frame = reformatter.reformat(
+                    frame,
+                    format=encoding.pixels,
+                    dst_colorspace=Colorspace.ITU601,
+                    dst_color_range=ColorRange.MPEG,
+                )
+            frame.pts, frame.time_base = tick, clock
+            put(frame)
+        put(None)
+        unused = dict(stream.codec_context.options)
+    return Muxed(size, unused)
+
+
+def ticks(clip: Clip, clock: Fraction) -> list[int]:
+    """When each frame is shown, in whole ticks of `clock` from the first."""
+    times = (clip.timestamps - clip.timestamps[0]).tolist()
+    return [math.floor(time / clock + 0.5) for time in times]
+
+
+def to_images(frames: Tensor) -> np.ndarray:
+    """(T, 3, H, W) -> uint8 (T, H, W, 3), contiguous."""
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
+        raise ValueError(
+            f"frames are {frames.dtype} {tuple(frames.shape)}: give uint8 (T, 3, H, W)"
+        )
+    return np.ascontiguousarray(frames.cpu().permute(0, 2, 3, 1).numpy())

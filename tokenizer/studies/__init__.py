@@ -1,0 +1,1 @@
+"""Token compression studies: curves of rate against distortion, ours and classical, compared."""

@@ -1,0 +1,203 @@
+"""A study as a file: which clips, which curves, and what is compared with what.
+
+It knows the file's keys and what goes together; nothing is opened, trained or measured here.
+Paths are as seen from the folder that the command runs in.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tokenizer.studies.classical import EncoderName, Pixels
+
+
+@dataclass(frozen=True)
+class ClipsPlan:
+    """The clips that every curve is measured on, as `kinolex tokenizer evaluate` takes them."""
+
+    source: str
+    split: str = "heldout"
+    num_clips: int | None = None
+    num_frames: int | None = None
+    height: int | None = None  # pixels
+    width: int | None = None  # pixels
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A codec to train as `kinolex tokenizer fit` does, on the study's source unless it says else.
+
+    Trainings end after so many minutes or steps, whichever is given.
+    """
+
+    config: list[Path]  # layered in this order
+    set: dict[str, Any] = field(default_factory=dict)  # single values over them, by dotted name
+    minutes: float | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class CurvePlan:
+    """One curve: a classical encoder, codecs (ready or to be trained), or a JSON made before."""
+
+    name: str
+    description: str = ""
+    encoder: EncoderName | None = None
+    crf: list[float] | None = None
+    pixels: Pixels | None = None  # yuv420p if left out
+    options: dict[str, Any] | None = None
+    codec: list[Path] | None = None  # folders; several make one curve, e.g. specialists
+    train: list[TrainingPlan] | None = None  # likewise
+    rates: list[float] | None = None  # tokens a frame, besides the full rate
+    shares: list[float] | None = None  # of the full rate
+    curve: Path | None = None
+
+    @property
+    def file_name(self) -> str:
+        return re.sub(r"\W+", "-", self.name.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A whole study."""
+
+    name: str
+    clips: ClipsPlan
+    curves: list[CurvePlan]
+    description: str = ""
+    anchor: str | None = None  # name of the curve that others are compared with; else the first
+
+    @property
+    def anchor_name(self) -> str:
+        return self.anchor or self.curves[0].name
+
+
+# Which settings say something about which kind of curve.
+_KINDS = {
+    "encoder": {"crf", "pixels", "options"},
+    "codec": {"rates", "shares"},
+    "train": {"rates", "shares"},
+    "curve": set[str](),
+}
+
+
+def read_plan(path: Path) -> StudyPlan:
+    """The study in a YAML file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not a study: a key that is unknown, missing, of the wrong kind or without
+            effect, named with its place.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such study: give a YAML file, see configs/study")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    try:
+        return _study(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _study(content: Any) -> StudyPlan:
+    if not isinstance(content, dict):
+        raise ValueError("not a study: give the keys name, clips and curves")
+    curves = content.get("curves")
+    if not isinstance(curves, list) or not curves:
+        raise ValueError("curves: give a list of at least one curve")
+    plan = _read(
+        StudyPlan,
+        {
+            **content,
+            "clips": _read(ClipsPlan, content.get("clips"), "clips"),
+            "curves": [_curve(item, f"curves[{number}]") for number, item in enumerate(curves)],
+        },
+        "",
+    )
+    names = [curve.name for curve in plan.curves]
+    for curve in plan.curves:
+        twins = [other.name for other in plan.curves if other.file_name == curve.file_name]
+        if len(twins) > 1:
+            raise ValueError(f"curves {twins} would share a file: give each a name of its own")
+    if plan.anchor is not None and plan.anchor not in names:
+        raise ValueError(f"anchor: no curve is called '{plan.anchor}', there are {names}")
+    return plan
+
+
+def _curve(content: Any, place: str) -> CurvePlan:
+    if isinstance(content, dict):
+        content = {**content, "codec": _listed(content.get("codec"))}
+        trainings = _listed(content.get("train"))
+        if trainings is not None:
+            content["train"] = [
+                _training(item, f"{place}.train[{number}]") for number, item in enumerate(trainings)
+            ]
+    plan = _read(CurvePlan, content, place)
+    kinds = [kind for kind in _KINDS if getattr(plan, kind) is not None]
+    if len(kinds) != 1:
+        given = f"it has {' and '.join(kinds)}" if kinds else "it has none"
+        raise ValueError(f"{place}: give one of {', '.join(_KINDS)}: {given}")
+    if not plan.file_name:
+        raise ValueError(f"{place}: name '{plan.name}' has no letter: give another")
+    for key in set[str]().union(*_KINDS.values()) - _KINDS[kinds[0]]:
+        if getattr(plan, key) is not None:
+            raise ValueError(f"{place}: {key} has no effect on a curve of {kinds[0]}: leave it out")
+    if plan.encoder is not None and not plan.crf:
+        raise ValueError(f"{place}: an encoder wants crf, a list like [20, 28, 36, 44]")
+    return plan
+
+
+def _training(content: Any, place: str) -> TrainingPlan:
+    if isinstance(content, dict):
+        content = {**content, "config": _listed(content.get("config"))}
+    plan = _read(TrainingPlan, content, place)
+    if plan.minutes is None and plan.steps is None:
+        raise ValueError(f"{place}: training without an end: give minutes or steps")
+    for file in plan.config:
+        if not file.is_file():
+            raise ValueError(f"{place}: no config {file}: paths start at the current folder")
+    return plan
+
+
+def _listed(value: Any) -> Any:
+    return value if value is None or isinstance(value, list) else [value]
+
+
+_Plan = TypeVar("_Plan", StudyPlan, ClipsPlan, CurvePlan, TrainingPlan)
+
+
+def _read(kind: type[_Plan], content: Any, place: str) -> _Plan:
+    """A plan of `kind` from YAML's values, types checked; errors name the place."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from tokenizer.arguments import plain_error
+
+    where = f"{place}: " if place else ""
+    known = list(kind.__dataclass_fields__)
+    if not isinstance(content, dict):
+        raise ValueError(f"{where}give keys and values: {', '.join(known)}")
+    for key in content:
+        if key not in known:
+            raise ValueError(f"{where}unknown key '{key}': there are {', '.join(known)}")
+    plain = {key: value for key, value in content.items() if not _is_plan(value)}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, skip={key for key in content if key not in plain})
+    try:
+        values = parser.parse_object(plain).as_dict()
+    except ArgumentError as error:
+        raise ValueError(f"{where}{plain_error(str(error))}") from None
+    return kind(**{**values, **{k: v for k, v in content.items() if k not in plain}})
+
+
+def _is_plan(value: Any) -> bool:
+    """Whether a value has been read already."""
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, ClipsPlan | CurvePlan | TrainingPlan)
