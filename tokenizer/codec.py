@@ -207,6 +207,7 @@ class Codec(nn.Module):
                 what is still to come.
         """
         (rate,) = as_rates(1, tokens_per_frame, target)
+        check_streams(rate, 1)
         return EncoderState(rate)
 
     @torch.no_grad()

@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from data.atomic import check_writable
 from tokenizer.codec import Codec
 from tokenizer.encoding import EncodingReport, encode_source
-from tokenizer.evaluate import Progress, chosen_rates
+from tokenizer.evaluate import Progress
 from tokenizer.evaluate import evaluate as evaluate_codec
 from tokenizer.files import read_token_file, save_tokens
+from tokenizer.rate import FULL, Rate, as_rates
+from tokenizer.rate_control import RateChoice, RateControl
 from tokenizer.reporting import CodecReport
-from tokenizer.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class EncodedFile:
     nominal_bits_per_pixel: float
     packed_bits_per_pixel: float
     file_bytes: int
+    psnr: float | None  # dB of the decoded clip, where the rate was chosen by it
+    psnr_exact: bool  # whether decoding gives just that; else it is an estimate
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,17 @@ def encode(
     model: Path,
     out: Path,
     tokens_per_frame: float | None = None,
+    bits_per_pixel: float | None = None,
+    psnr: float | None = None,
+    budget: int | None = None,
+    rate: Literal["auto"] | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> list[EncodedFile]:
     """Encode videos into token files.
 
-    Any length and size works; frames are read, coded and forgotten block by block.
+    Any length and size works; frames are read, coded and forgotten block by block. Give at most one
+    of tokens_per_frame, bits_per_pixel, psnr, budget and rate; the full rate if none is given.
 
     Example: kinolex encode clip.mp4 --out clip.kvt --model runs/demo/model
 
@@ -69,7 +78,11 @@ def encode(
         inputs: Videos, GIFs, images or folders of images.
         model: Folder of a codec, or of a model with a codec in it.
         out: A .kvt file for one input, else a folder that gets NAME.kvt for each.
-        tokens_per_frame: The rate; the full one if left out.
+        tokens_per_frame: The rate.
+        bits_per_pixel: The rate in nominal bits, log2 of the codebook for each token.
+        psnr: Decibels: the lowest rate, of those tried, that reaches it.
+        budget: Tokens of each input, at most, shared among its blocks by content.
+        rate: auto shares half of the full rate out by content, block by block.
         height: Pixels to scale to before coding; the file's own if left out.
         width: Likewise.
     """
@@ -78,11 +91,17 @@ def encode(
     for path in inputs:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file; check the path")
+    asked = as_rates(
+        1,
+        tokens_per_frame,
+        {"bits_per_pixel": bits_per_pixel, "psnr": psnr, "budget": budget, "rate": rate},
+    )[0]
     targets = _targets(inputs, out)
     codec = open_codec(model)
     results = []
     for source, target in zip(inputs, targets, strict=True):
-        tokens = encode_file(codec, source, tokens_per_frame, height, width)
+        choice = encode_file(codec, source, asked, height, width)
+        tokens = choice.tokens
         written = save_tokens(tokens, target)
         results.append(
             EncodedFile(
@@ -96,6 +115,8 @@ def encode(
                 nominal_bits_per_pixel=tokens.bits_per_pixel,
                 packed_bits_per_pixel=written.packed_bits_per_pixel,
                 file_bytes=written.file_bytes,
+                psnr=choice.psnr,
+                psnr_exact=choice.exact,
             )
         )
     return results
@@ -132,6 +153,10 @@ def evaluate(
     model: Path,
     rates: list[float] | None = None,
     shares: list[float] | None = None,
+    bits_per_pixel: list[float] | None = None,
+    psnr: list[float] | None = None,
+    budget: list[int] | None = None,
+    rate: Literal["auto"] | None = None,
     by_clip: bool = False,
     split: str | None = None,
     num_clips: int | None = None,
@@ -151,6 +176,10 @@ def evaluate(
         rates: Tokens per frame to try besides the full rate, like "[4, 8]".
         shares: Rates as shares of each clip's own full rate, like "[0.5, 0.25]"; they suit clips
             of different sizes.
+        bits_per_pixel: Rates in nominal bits, like "[0.02, 0.05]".
+        psnr: Decibels that each clip is to reach at its lowest rate, like "[20, 25]".
+        budget: Tokens of each clip, at most, shared among its blocks by content, like "[200]".
+        rate: auto shares half of the full rate out by content, block by block.
         by_clip: Score each clip by itself as well.
         split: Which part of the source; heldout if left out, or all of a folder without splits.
         num_clips: At most so many clips; all if left out.
@@ -162,7 +191,14 @@ def evaluate(
     """
     from data.source import open_source
 
-    chosen_rates(rates or [], shares or [])  # before the clips are opened, which may take long
+    asked = [  # before the clips are opened, which may take long
+        *(Rate(tokens_per_frame=each) for each in rates or []),
+        *(Rate(share=each) for each in shares or []),
+        *(Rate(bits_per_pixel=each) for each in bits_per_pixel or []),
+        *(Rate(psnr=each) for each in psnr or []),
+        *(Rate(budget=each) for each in budget or []),
+        *(as_rates(1, None, {"rate": rate}) if rate else []),
+    ]
     codec = open_codec(model)
     clips = open_source(
         source,
@@ -175,9 +211,7 @@ def evaluate(
         num_clips=num_clips,
     )
     with progress_bar("evaluating") as progress:
-        return evaluate_codec(
-            codec, clips, rates or [], num_clips, progress, shares=shares or [], by_clip=by_clip
-        )
+        return evaluate_codec(codec, clips, asked, num_clips, progress, by_clip=by_clip)
 
 
 def shards(
@@ -234,41 +268,35 @@ def shards(
 def encode_file(
     codec: Codec,
     path: Path,
-    tokens_per_frame: float | None = None,
+    rate: Rate = FULL,
     height: int | None = None,
     width: int | None = None,
-) -> VideoTokens:
-    """The tokens of a file, read and coded block by block; arguments as for `encode`."""
+) -> RateChoice:
+    """The tokens of a file, read and coded block by block, at a rate chosen for all of it."""
     from data.reading import iterate_frames
 
-    state = codec.start(tokens_per_frame)
-    codes, times, size = [], [], (0, 0)
+    state, control = codec.start(), None
+    times: list[float] = []
     waiting: list[torch.Tensor] = []
 
-    def flush() -> None:
+    def flush() -> RateControl:
         nonlocal state
-        blocks, state = codec.encode_step(torch.stack(waiting)[None], state)
-        codes.extend(block[0] for block in blocks)
+        frames = torch.stack(waiting)
+        chosen = control or RateControl(codec, rate, *frames.shape[-2:])
+        blocks, state = codec.encode_step(frames[None], state)
+        chosen.add(frames, (blocks or codec.finish(state))[0][0])
         waiting.clear()
+        return chosen
 
     for image, seconds in iterate_frames(path, height=height, width=width):
         waiting.append(torch.from_numpy(image).permute(2, 0, 1))
         times.append(seconds)
-        size = (image.shape[0], image.shape[1])
         if len(waiting) == codec.block_frames:
-            flush()
+            control = flush()
     if waiting:
-        flush()
-    codes.extend(block[0] for block in codec.finish(state))
-    return VideoTokens(
-        codes=tuple(codes),
-        timestamps=torch.tensor(times, dtype=torch.float64),
-        height=size[0],
-        width=size[1],
-        block_frames=codec.block_frames,
-        codebook_size=codec.codebook_size,
-        codec_id=codec.codec_id,
-    )
+        control = flush()
+    assert control is not None  # a video has a frame, or reading it raised
+    return control.choose(torch.tensor(times, dtype=torch.float64))
 
 
 def heldout_split(source: str) -> str:

@@ -8,6 +8,7 @@ pictures (`psnr`, `budget`, `auto`) are chosen in `rate_control`. Nothing here k
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -42,13 +43,11 @@ class Rate:
             named = " and ".join(f"{name}={value}" for name, value in given.items())
             raise ValueError(f"{named}: give one of them, a clip has one rate")
         for name, value in given.items():
-            top = 1 if name in ("share", "auto") else math.inf
-            bound = "and at most 1" if top == 1 else ""
+            most = 1 if name in ("share", "auto") else sys.float_info.max
+            whole = name in ("block_tokens", "budget")
             for number in value if isinstance(value, tuple) else (value,):
-                if not 0 < number <= top or number == math.inf:
-                    raise ValueError(
-                        f"{name}={number:g}: give {_UNITS[name]} above 0 {bound}".strip()
-                    )
+                if not 0 < number <= most or (whole and number != int(number)):
+                    raise ValueError(f"{name}={number:g}: give {_WANTED[name]}")
 
     def _given(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -74,14 +73,14 @@ class Rate:
         return "full"
 
 
-_UNITS = {
-    "tokens_per_frame": "tokens a frame",
-    "share": "a share of the full rate",
-    "block_tokens": "tokens of a block",
-    "bits_per_pixel": "nominal bits a pixel",
-    "psnr": "decibels",
-    "budget": "tokens of a clip",
-    "auto": "a mean share of the full rate",
+_WANTED = {
+    "tokens_per_frame": "tokens a frame above 0",
+    "share": "a share of the full rate above 0 and at most 1, like 0.5",
+    "block_tokens": "whole numbers of tokens above 0",
+    "bits_per_pixel": "nominal bits a pixel above 0",
+    "psnr": "decibels above 0",
+    "budget": "a whole number of tokens above 0",
+    "auto": "a mean share of the full rate above 0 and at most 1, like 0.5",
 }
 _SUFFIXES = {"bits_per_pixel": " b/px", "psnr": " dB", "budget": " a clip"}
 FULL = Rate()
