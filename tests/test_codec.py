@@ -17,6 +17,7 @@ from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
 from tokenizer.layers import Past
 from tokenizer.quantizer import FSQ, Unquantized
+from tokenizer.rate import Rate
 
 
 @pytest.fixture(
@@ -51,12 +52,21 @@ def noise(clips: int, length: int, height: int, width: int, seed: int = 0) -> Te
 def test_streams_equal_whole_clips_bit_for_bit(codec: Codec, data: st.DataObject) -> None:
     length, height, width = (data.draw(st.integers(1, n)) for n in (18, 20, 20))
     top = codec.max_tokens_per_frame(height, width)
-    rate = data.draw(st.one_of(st.none(), st.floats(1 / codec.block_frames, top)))
+    blocks, slots = -(-length // codec.block_frames), codec.slots_per_block(height, width)
+    counts = st.lists(st.integers(1, slots), min_size=blocks, max_size=blocks)
+    rate = data.draw(
+        st.one_of(
+            st.just(Rate()),
+            st.builds(Rate, tokens_per_frame=st.floats(1 / codec.block_frames, top)),
+            st.builds(Rate, block_tokens=counts.map(tuple)),
+            st.builds(Rate, auto=st.floats(0.01, 1)),
+        )
+    )
     frames = noise(1, length, height, width)
-    tokens = codec.encode(frames[0], rate)
+    tokens = codec.encode(frames[0], rate=rate)
     decoded = codec.decode(tokens).frames
 
-    state, codes, start = codec.start(rate), [], 0
+    state, codes, start = codec.start(rate=rate), [], 0
     while start < length:
         step = data.draw(st.integers(0, length - start)) or 1
         part, state = codec.encode_step(frames[:, start : start + step], state)
@@ -206,6 +216,13 @@ def test_wrong_calls_say_what_is_right(codec: Codec) -> None:
     with pytest.raises(ValueError, match=f"blocks have 1 to {slots}"):
         codec.decode_step([torch.arange(slots + 1)], codec.start_decoding(8, 8))
     _, state = codec.encode_step(frames[None, :1], codec.start())
+    for whole in ({"psnr": 20.0}, {"budget": 9}):
+        with pytest.raises(ValueError, match="depends on the whole clip, encode that at once"):
+            codec.start(**whole)
+    with pytest.raises(ValueError, match="2 streams side by side"):
+        codec.encode_step(frames[None].expand(2, -1, -1, -1, -1), codec.start(rate="auto"))
+    with pytest.raises(ValueError, match="none for block number 1"):
+        codec.encode_step(torch.cat([frames, frames])[None], codec.start(block_tokens=[1]))
     with pytest.raises(ValueError, match="start a new stream"):
         codec.encode_step(frames[None, :1, :, :8], state)
     with pytest.raises(ValueError, match="multiple of the backbone's time_stride=2"):

@@ -110,6 +110,27 @@ def test_a_prior_needs_shards_that_say_where_tokens_stand(tmp_path: Path) -> Non
         prior(tmp_path / "none", tmp_path / "p")
 
 
+def test_a_file_at_a_target_is_coded_as_the_whole_clip(
+    model: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec, clip, out = Codec.load(model / "codec"), read_clip(video), tmp_path / "clip.kvt"
+    words = ["encode", str(video), "--model", str(model), "--out", str(out), "--json"]
+    for option, target in (
+        (["--bits-per-pixel=0.03"], {"bits_per_pixel": 0.03}),
+        (["--psnr=5"], {"psnr": 5.0}),
+        (["--budget=20"], {"budget": 20}),
+        (["--rate=auto"], {"rate": "auto"}),
+    ):
+        assert main([*words, *option]) == 0
+        (shown,) = json.loads(capsys.readouterr().out)
+        choice = codec.choose_rate(clip, **target)
+        assert all(map(torch.equal, load_tokens(out).codes, choice.tokens.codes))
+        assert (shown["psnr"], shown["psnr_exact"]) == (choice.psnr, choice.exact)
+    assert main([*words, "--rate=auto", "--psnr=5"]) == 2
+    error = capsys.readouterr().err
+    assert "rate and psnr: give one of them" in error and error.count("\n") == 1
+
+
 def test_many_files_and_another_size(model: Path, video: Path, tmp_path: Path) -> None:
     other = write_video(read_clip(video), tmp_path / "other.gif")
     results = encode([video, other], model, tmp_path / "tokens", height=9, width=9)
@@ -128,6 +149,12 @@ def test_mistakes_are_named(model: Path, video: Path, tmp_path: Path) -> None:
         encode([], model, tmp_path / "a")
     with pytest.raises(ValueError, match=r"tokens_per_frame=50: .* 0.25 to 6 .* 18x25"):
         encode([video], model, tmp_path / "a.kvt", tokens_per_frame=50)
+    with pytest.raises(ValueError, match=r"psnr=20.0 and budget=9: give one of them"):
+        encode([video], model, tmp_path / "a.kvt", psnr=20.0, budget=9)
+    with pytest.raises(ValueError, match=r"budget=2: this codec serves 3 to 72 tokens .* 18x25"):
+        encode([video], model, tmp_path / "a.kvt", budget=2)
+    with pytest.raises(ValueError, match=r"psnr=90: this codec reaches .* dB at most"):
+        encode([video], model, tmp_path / "a.kvt", psnr=90)
     with pytest.raises(FileNotFoundError):
         encode([video, tmp_path / "none.mp4"], model, tmp_path / "b")
     with pytest.raises(ValueError, match="suffix '.avi': give a .kvt file"):
@@ -142,8 +169,11 @@ def test_mistakes_are_named(model: Path, video: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_and_shards_of_a_made_world(model: Path, tmp_path: Path) -> None:
-    report = evaluate("scenes:easy", model, [0.5], num_clips=3, num_frames=5, height=16, width=16)
-    assert report.num_clips == 3 and [rate.asked for rate in report.rates] == [None, 0.5]
+    size = {"num_clips": 3, "num_frames": 5, "height": 16, "width": 16}
+    targets = {"bits_per_pixel": [0.03], "psnr": [4.0], "budget": [3], "rate": "auto"}
+    report = evaluate("scenes:easy", model, [0.5], **targets, **size)
+    names = ["full", "0.5", "0.03 b/px", "4 dB", "3 a clip", "auto 50 %"]
+    assert report.num_clips == 3 and [str(rate.rate) for rate in report.rates] == names
     done = shards(
         "scenes:easy", model, tmp_path / "s", num_clips=3, num_frames=5, height=16, width=16
     )
@@ -165,9 +195,9 @@ def test_evaluate_whole_clips_of_a_folder_without_splits(
     words = ["--source", str(folder), "--model", str(model), "--shares", "[0.5]"]
     assert main(["tokenizer", "evaluate", *words, "--by-clip", "true", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["rates"][1]["share"] == 0.5 and len(shown["clips"]) == 2
+    assert shown["rates"][1]["rate"]["share"] == 0.5 and len(shown["clips"]) == 2
     assert main(["tokenizer", "evaluate", *words[:-1], "[2]"]) == 2
-    assert "share 2: give shares" in capsys.readouterr().err
+    assert "share=2: give a share" in capsys.readouterr().err
     (folder / "train").mkdir()  # now it has splits, and heldout is none of them
     with pytest.raises(ValueError, match="no split 'heldout'"):
         evaluate(str(folder), model)

@@ -15,9 +15,9 @@ from data.source import Skipped
 from tokenizer.backbone import ConvBackbone
 from tokenizer.blocks import SizeWarning
 from tokenizer.codec import Codec
-from tokenizer.evaluate import _Meter, evaluate
+from tokenizer.evaluate import evaluate
 from tokenizer.metrics import psnr, squared_error, ssim
-from tokenizer.reporting import Rate
+from tokenizer.rate import FULL, Rate
 
 
 class Pair:
@@ -44,7 +44,7 @@ def test_figures_equal_those_of_whole_clips(codec: Codec) -> None:
     for asked, rate in zip((None, 1.0), report.rates, strict=True):
         clips = [Pair()[i] for i in range(2)]
         if asked is not None:
-            assert report.left_out == {"1.0": 1}  # a 7x7 clip has half a token a frame at most
+            assert report.left_out == {"1": 1}  # a 7x7 clip has half a token a frame at most
             clips = clips[:1]
         tokens = [codec.encode(clip, asked) for clip in clips]
         pairs = [
@@ -88,10 +88,10 @@ def test_nothing_to_evaluate(codec: Codec) -> None:
 
 
 def test_shares_are_of_each_clips_own_full_rate(codec: Codec) -> None:
-    report = evaluate(codec, Pair(), shares=[1.0, 0.5, 0.001])
+    report = evaluate(codec, Pair(), [Rate(share=share) for share in (1.0, 0.5, 0.001)])
     full, whole, half, least = report.rates
-    assert [rate.share for rate in report.rates] == [None, 1.0, 0.5, 0.001]
-    assert dataclasses.replace(whole, share=None) == full
+    assert [rate.rate.share for rate in report.rates] == [None, 1.0, 0.5, 0.001]
+    assert dataclasses.replace(whole, rate=FULL) == full
     assert not report.left_out  # every size has every share
     clips = [Pair()[i] for i in range(2)]
     tops = [codec.max_tokens_per_frame(clip.height, clip.width) for clip in clips]
@@ -102,27 +102,20 @@ def test_shares_are_of_each_clips_own_full_rate(codec: Codec) -> None:
     assert least.tokens_per_frame == pytest.approx(blocks / report.num_frames)
 
 
-def test_a_share_of_one_is_exact_for_any_block() -> None:
-    for block_frames in (1, 3, 6, 7):
-        meter = _Meter(Rate(share=1.0), Codec(ConvBackbone(time_stride=1), None, block_frames))
-        assert all(meter.count(block, 49) == 49 for block in range(50))
-
-
 def test_scores_by_clip_pool_to_the_total(codec: Codec) -> None:
-    report = evaluate(codec, Pair(), rates=[1.0], shares=[0.5], by_clip=True)
+    report = evaluate(codec, Pair(), rates=[1.0, Rate(share=0.5)], by_clip=True)
     assert [(c.source, c.height, c.width, c.num_frames) for c in report.clips] == [
         ("pair 0", 12, 20, 9),
         ("pair 1", 7, 7, 3),
     ]
     for rate in report.rates:
-        key = (rate.asked, rate.share)
         scores = [
             (clip, score)
             for clip in report.clips
             for score in clip.rates
-            if (score.asked, score.share) == key
+            if score.rate == rate.rate
         ]
-        assert len(scores) == (1 if rate.asked else 2)  # the small clip has no 1.0
+        assert len(scores) == (1 if rate.rate.tokens_per_frame else 2)  # the small clip has no 1.0
         areas = [clip.num_frames * clip.height * clip.width for clip, _ in scores]
         errors = [255**2 / 10 ** (score.psnr / 10) for _, score in scores]
         pooled = sum(a * e for a, e in zip(areas, errors, strict=True)) / sum(areas)
@@ -138,13 +131,18 @@ def test_scores_by_clip_pool_to_the_total(codec: Codec) -> None:
     json.dumps(dataclasses.asdict(report), allow_nan=False)
 
 
-def test_impossible_rates_are_named(codec: Codec) -> None:
-    for share in (0.0, -1.0, 1.5, float("nan")):
-        with pytest.raises(ValueError, match=rf"share {share:g}: give shares .* at most 1"):
-            evaluate(codec, Pair(), shares=[share])
-    for rate in (0.0, -2.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match=rf"rate {rate:g}: give tokens a frame"):
-            evaluate(codec, Pair(), rates=[rate])
+def test_rates_by_content_are_measured_and_leave_out_clips_that_cannot_have_them(
+    codec: Codec,
+) -> None:
+    asked = [Rate(budget=5), Rate(psnr=5.0), Rate(psnr=60.0), Rate(auto=0.5)]
+    report = evaluate(codec, Pair(), asked)
+    assert [rate.rate for rate in report.rates] == [FULL, Rate(budget=5), asked[1], asked[3]]
+    assert report.left_out == {"5 a clip": 1, "60 dB": 2}  # a clip of one block has 2 tokens
+    budget, reached, auto = report.rates[1:]
+    assert budget.tokens_per_frame <= 5 / 9 and reached.score.psnr >= 5
+    clips = [codec.encode(Pair()[i], rate="auto") for i in range(2)]
+    spent = sum(tokens.num_tokens for tokens in clips)
+    assert auto.tokens_per_frame == pytest.approx(spent / report.num_frames)
 
 
 def test_progress_counts_parts_of_clips(codec: Codec) -> None:
@@ -166,7 +164,7 @@ def test_one_warning_for_all_sizes() -> None:
 
 
 def test_a_report_is_a_table_of_80_letters(codec: Codec) -> None:
-    report = evaluate(codec, Pair(), rates=[1.0], shares=[0.5], by_clip=True)
+    report = evaluate(codec, Pair(), rates=[1.0, Rate(share=0.5)], by_clip=True)
     odd = dataclasses.replace(report.clips[0], source="a/[red]odd[b].mp4")
     report = dataclasses.replace(report, clips=[odd, report.clips[1]])
     console = Console(width=80, file=io.StringIO(), soft_wrap=True)
@@ -181,6 +179,6 @@ def test_a_report_is_a_table_of_80_letters(codec: Codec) -> None:
     assert f"{report.baselines['first frame'].psnr:.2f}" in text
     assert "[red]odd[b].mp4" in text and "a/[red]" not in text and "12x20" in text
     assert report.codec_id in text and report.protocol in text
-    assert "1 of 2 clips at 1 tokens a frame" in text and "1 that could not be read" in text
+    assert "1 of 2 clips at rate 1:" in text and "1 that could not be read" in text
     tables = lines[: next(i for i, line in enumerate(lines) if line.startswith("codec"))]
     assert max(map(len, tables)) <= 80

@@ -13,6 +13,7 @@ from data.clip import Clip
 from data.source import Skipped
 from tokenizer.codec import Codec
 from tokenizer.evaluate import evaluate
+from tokenizer.rate import Rate
 from tokenizer.studies.curve import Curve, load_curve, pool, save_curve
 from tokenizer.studies.learned import CodecCoder, codec_curve
 from tokenizer.studies.measuring import measure, survey
@@ -41,7 +42,8 @@ def curve(tiny_codec: Codec) -> Curve:
 
 
 def test_figures_are_those_of_evaluate(tiny_codec: Codec, curve: Curve) -> None:
-    report = evaluate(tiny_codec, Clips(), rates=[1.0], shares=[1.0, 0.5, 0.001])
+    shares = [Rate(share=share) for share in (1.0, 0.5, 0.001)]
+    report = evaluate(tiny_codec, Clips(), [Rate(1.0), *shares])
     assert len(report.rates) == curve.num_points and not report.left_out
     for number, rate in enumerate(report.rates):
         results = {key: values[number] for key, values in curve.results.items()}

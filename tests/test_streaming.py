@@ -15,7 +15,8 @@ from tokenizer.codec import Codec
 from tokenizer.file_reading import UnclosedWarning
 from tokenizer.files import load_tokens, save_tokens
 from tokenizer.priors import AdaptivePrior
-from tokenizer.streaming import write_stream
+from tokenizer.rate import FULL, Rate
+from tokenizer.streaming import choose_stream, write_stream
 
 
 def camera(
@@ -35,15 +36,17 @@ def some_clip(length: int) -> Clip:
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 9])
-@pytest.mark.parametrize("rate", [None, 0.6])
+@pytest.mark.parametrize("rate", [FULL, Rate(0.6), Rate(auto=0.5)], ids=str)
 def test_a_stream_makes_the_file_of_the_whole_clip(
-    codec: Codec, tmp_path: Path, length: int, rate: float | None
+    codec: Codec, tmp_path: Path, length: int, rate: Rate
 ) -> None:
     clip = some_clip(length)
     for prior in (None, AdaptivePrior(codec.codebook_size, codec.layout)):
         write_stream(codec, camera(clip), tmp_path / "a.kvt", rate, prior)
-        save_tokens(codec.encode(clip, rate), tmp_path / "b.kvt", prior)
+        save_tokens(codec.encode(clip, rate=rate), tmp_path / "b.kvt", prior)
         assert (tmp_path / "a.kvt").read_bytes() == (tmp_path / "b.kvt").read_bytes()
+    chosen = choose_stream(codec, camera(clip), rate).tokens.codes
+    assert all(map(torch.equal, chosen, codec.encode(clip, rate=rate).codes))
 
 
 def test_a_stream_holds_no_more_than_a_block(codec: Codec, tmp_path: Path) -> None:
@@ -55,7 +58,7 @@ def test_a_stream_holds_no_more_than_a_block(codec: Codec, tmp_path: Path) -> No
             del item
             assert sum(image() is not None for image in alive) <= codec.block_frames
 
-    write_stream(codec, watched(), tmp_path / "a.kvt", 0.5)
+    write_stream(codec, watched(), tmp_path / "a.kvt", Rate(0.5))
     assert len(alive) == 30
 
 
@@ -76,8 +79,12 @@ def test_a_stream_that_breaks_off_leaves_its_blocks(codec: Codec, tmp_path: Path
 def test_streams_that_are_none(codec: Codec, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="0 frames"):
         write_stream(codec, iter(()), tmp_path / "a.kvt")
+    with pytest.raises(ValueError, match="0 frames"):
+        choose_stream(codec, iter(()), FULL)
+    with pytest.raises(ValueError, match="depends on the whole clip"):
+        write_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", Rate(budget=9))
     with pytest.raises(ValueError, match="this codec serves"):
-        write_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", 99)
+        write_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", Rate(99))
     assert not list(tmp_path.iterdir())
     two = [(np.zeros((9, 17, 3), np.uint8), 0.0), (np.zeros((8, 17, 3), np.uint8), 1.0)]
     with pytest.raises(ValueError, match="a frame of 8x17 after frames of 9x17"):

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tokenizer.rate import FULL, Rate
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -27,17 +29,6 @@ class Reconstruction:
 
 
 @dataclass(frozen=True)
-class EncoderState:
-    """All that encoding remembers between two calls; its size does not grow with time."""
-
-    tokens_per_frame: float | None = None  # None: the full rate
-    pending: Tensor | None = None  # uint8 (S, n, 3, H, W), n < block_frames, frames of no block yet
-    past: tuple[Tensor, ...] | None = None  # last input frame of each convolution
-    num_blocks: int = 0  # blocks coded so far
-    num_frames: int = 0  # frames received so far
-
-
-@dataclass(frozen=True)
 class DecoderState:
     """All that decoding remembers between two calls."""
 
@@ -45,6 +36,27 @@ class DecoderState:
     width: int  # pixels
     past: tuple[Tensor, ...] | None = None
     num_blocks: int = 0  # blocks decoded so far
+
+
+@dataclass(frozen=True)
+class Probe:
+    """All that trying each block of a stream at several numbers of tokens remembers."""
+
+    counts: tuple[int, ...]  # numbers of tokens tried, rising from 1 to all
+    decoders: tuple[DecoderState, ...]  # each of an even run of the counts
+    curves: tuple[tuple[float, ...], ...] = ()  # of the last blocks: squared error at each count
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """All that encoding remembers between two calls; its size does not grow with time."""
+
+    rate: Rate = FULL
+    pending: Tensor | None = None  # uint8 (S, n, 3, H, W), n < block_frames, frames of no block yet
+    past: tuple[Tensor, ...] | None = None  # last input frame of each convolution
+    num_blocks: int = 0  # blocks coded so far
+    num_frames: int = 0  # frames received so far
+    probe: Probe | None = None  # where the rate is `auto`
 
 
 def to_float(frames: Tensor) -> Tensor:
@@ -65,6 +77,20 @@ def check_frames(frames: Tensor) -> None:
         )
     if 0 in (frames.shape[0], *frames.shape[3:]):
         raise ValueError(f"frames are {tuple(frames.shape)}: a clip has at least one pixel")
+
+
+def check_streams(rate: Rate, num_streams: int) -> None:
+    """ValueError for a rate that streams cannot have."""
+    if rate.whole_clip:
+        raise ValueError(
+            f"rate {rate}: it depends on the whole clip, encode that at once or give the stream "
+            "tokens_per_frame, bits_per_pixel, share, block_tokens or rate='auto'"
+        )
+    if rate.auto is not None and num_streams > 1:
+        raise ValueError(
+            f"rate {rate} for {num_streams} streams side by side: their blocks would differ in "
+            "length, encode each by itself"
+        )
 
 
 def pad_codes(codes: Sequence[Tensor], slots: int, codebook_size: int) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from tokenizer.blocks import (
     EncoderState,
     Reconstruction,
     check_frames,
+    check_streams,
     pad_codes,
     pad_frames,
     to_float,
@@ -36,7 +38,8 @@ from tokenizer.label_head import LabelHead
 from tokenizer.layers import Past
 from tokenizer.ordering import BlockLayout, Order, Ordering, order_grid
 from tokenizer.quantizer import FSQ, Quantized, Quantizer
-from tokenizer.rate import block_tokens, check_rate
+from tokenizer.rate import Served, Target, as_rates
+from tokenizer.rate_control import RateChoice, auto_count, start_probe, try_counts
 from tokenizer.tokens import VideoTokens
 from tokenizer.whole import decode_clips, encode_clips
 
@@ -110,6 +113,11 @@ class Codec(nn.Module):
     def slots_per_block(self, height: int, width: int) -> int:
         """Tokens of a block at the full rate."""
         return self.layout.slots(height, width)
+
+    def served(self, height: int, width: int) -> Served:
+        """The rates that can be had at a size."""
+        slots = self.slots_per_block(height, width)
+        return Served(self.block_frames, slots, height, width, self.codebook_size)
 
     def max_tokens_per_frame(self, height: int, width: int) -> float:
         """The full rate at a size."""
@@ -186,9 +194,21 @@ class Codec(nn.Module):
 
     # --- streams
 
-    def start(self, tokens_per_frame: float | None = None) -> EncoderState:
-        """The state before the first frame of a stream; None asks for the full rate."""
-        return EncoderState(tokens_per_frame)
+    def start(
+        self, tokens_per_frame: float | None = None, **target: Unpack[Target]
+    ) -> EncoderState:
+        """The state before the first frame of a stream; the full rate where none is given.
+
+        To change the rate on the way, `replace` the state's.
+
+        Args:
+            tokens_per_frame: The rate.
+            target: Another way to give it, see `Rate`; not `psnr` or `budget`, which depend on
+                what is still to come.
+        """
+        (rate,) = as_rates(1, tokens_per_frame, target)
+        check_streams(rate, 1)
+        return EncoderState(rate)
 
     @torch.no_grad()
     def encode_step(self, frames: Tensor, state: EncoderState) -> tuple[list[Tensor], EncoderState]:
@@ -210,19 +230,26 @@ class Codec(nn.Module):
                 )
             frames = torch.cat([state.pending, frames], 1)
         *_, height, width = frames.shape
-        slots = self.slots_per_block(height, width)
-        self.check_rate(state.tokens_per_frame, height, width)
+        check_streams(state.rate, len(frames))
+        served = self.served(height, width)
+        served.check(state.rate)
         if state.num_frames == 0:
             warn_size(self.trained_size, height, width)
         blocks: list[Tensor] = []
-        past, number = state.past, state.num_blocks
+        past, number, probe = state.past, state.num_blocks, state.probe
         while frames.shape[1] >= self.block_frames:
             block, frames = frames[:, : self.block_frames], frames[:, self.block_frames :]
             codes, past = self._encode_block(block, past)
-            blocks.append(codes[:, : self.block_tokens(state.tokens_per_frame, number, slots)])
+            if state.rate.auto is None:
+                count = served.count(state.rate, number)
+            else:
+                probe = probe or start_probe(self, state.rate, height, width)
+                probe = try_counts(self, probe, block[0], codes[0])[1]
+                count = auto_count(probe, state.rate.auto * served.slots)
+            blocks.append(codes[:, :count])
             number += 1
         total = number * self.block_frames + frames.shape[1]
-        return blocks, EncoderState(state.tokens_per_frame, frames.clone(), past, number, total)
+        return blocks, EncoderState(state.rate, frames.clone(), past, number, total, probe)
 
     def finish(self, state: EncoderState) -> list[Tensor]:
         """The codes of the last, part-filled block, its last frame repeated; [] if none is."""
@@ -260,31 +287,55 @@ class Codec(nn.Module):
 
     # --- whole clips
 
-    def encode(self, clip: Clip | Tensor, tokens_per_frame: float | None = None) -> VideoTokens:
+    def encode(
+        self,
+        clip: Clip | Tensor,
+        tokens_per_frame: float | None = None,
+        **target: Unpack[Target],
+    ) -> VideoTokens:
         """Code one clip, or its frames uint8 (T, 3, H, W) taken as one a second.
 
         Args:
             clip: Any length from one frame, any size.
-            tokens_per_frame: The rate; None asks for the full one.
+            tokens_per_frame: The rate; the full one where none is given.
+            target: Another way to give it: `bits_per_pixel`, `psnr`, `budget`, `share`,
+                `block_tokens` or `rate="auto"`; see `Rate`.
+
+        Raises:
+            ValueError: More than one rate, or one that this clip cannot have.
         """
-        if isinstance(clip, Clip):
-            return self.encode_batch(clip.frames[None], clip.timestamps[None], tokens_per_frame)[0]
-        return self.encode_batch(clip[None], None, tokens_per_frame)[0]
+        return self.choose_rate(clip, tokens_per_frame, **target).tokens
+
+    def choose_rate(
+        self,
+        clip: Clip | Tensor,
+        tokens_per_frame: float | None = None,
+        **target: Unpack[Target],
+    ) -> RateChoice:
+        """Code one clip as `encode` does, and say what was reached and what choosing took."""
+        frames, times = (
+            (clip.frames, clip.timestamps[None]) if isinstance(clip, Clip) else (clip, None)
+        )
+        rates = as_rates(1, tokens_per_frame, target)
+        return encode_clips(self, frames[None], times, rates)[0]
 
     def encode_batch(
         self,
         frames: Tensor,
         timestamps: Tensor | None = None,
-        tokens_per_frame: float | Sequence[float] | None = None,
+        tokens_per_frame: float | Sequence[float | None] | None = None,
+        **target: Unpack[Target],
     ) -> list[VideoTokens]:
-        """Code clips of one length and size together.
+        """Code clips of one length and size together; no clip's tokens depend on the others.
 
         Args:
             frames: uint8 (S, T, 3, H, W).
             timestamps: float64 (S, T) seconds; None takes frames as one a second.
-            tokens_per_frame: One rate, or one for each clip; None asks for the full rate.
+            tokens_per_frame: One rate, or one for each clip; the full one where none is given.
+            target: Another way to give it, as for `encode`; `rate` may be one for each clip.
         """
-        return encode_clips(self, frames, timestamps, tokens_per_frame)
+        rates = as_rates(len(frames), tokens_per_frame, target)
+        return [choice.tokens for choice in encode_clips(self, frames, timestamps, rates)]
 
     def decode(self, tokens: VideoTokens) -> Clip:
         """The clip that tokens stand for, cropped to its frames and size, with its timestamps."""
@@ -293,16 +344,6 @@ class Codec(nn.Module):
     def decode_batch(self, tokens: Sequence[VideoTokens]) -> list[Clip]:
         """Decode clips, those of one size and number of blocks together."""
         return decode_clips(self, tokens)
-
-    def block_tokens(self, rate: float | None, block: int, slots: int) -> int:
-        """Tokens of a block at a rate; all its `slots` at the full rate."""
-        return slots if rate is None else block_tokens(rate, self.block_frames, block)
-
-    def check_rate(self, tokens_per_frame: float | None, height: int, width: int) -> None:
-        """ValueError, naming the range served, for a rate that cannot be had at this size."""
-        if tokens_per_frame is not None:
-            slots = self.slots_per_block(height, width)
-            check_rate(tokens_per_frame, self.block_frames, slots, height, width)
 
     @property
     def _device(self) -> torch.device:

@@ -9,11 +9,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from tokenizer.codec import Codec
 from tokenizer.encoding import EncodingReport, encode_source
-from tokenizer.evaluate import Progress, chosen_rates
+from tokenizer.evaluate import Progress
 from tokenizer.evaluate import evaluate as evaluate_codec
+from tokenizer.rate import Rate, as_rates
 from tokenizer.reporting import CodecReport
 
 
@@ -22,6 +24,10 @@ def evaluate(
     model: Path,
     rates: list[float] | None = None,
     shares: list[float] | None = None,
+    bits_per_pixel: list[float] | None = None,
+    psnr: list[float] | None = None,
+    budget: list[int] | None = None,
+    rate: Literal["auto"] | None = None,
     by_clip: bool = False,
     split: str | None = None,
     num_clips: int | None = None,
@@ -41,6 +47,10 @@ def evaluate(
         rates: Tokens per frame to try besides the full rate, like "[4, 8]".
         shares: Rates as shares of each clip's own full rate, like "[0.5, 0.25]"; they suit clips
             of different sizes.
+        bits_per_pixel: Rates in nominal bits, like "[0.02, 0.05]".
+        psnr: Decibels that each clip is to reach at its lowest rate, like "[20, 25]".
+        budget: Tokens of each clip, at most, shared among its blocks by content, like "[200]".
+        rate: auto shares half of the full rate out by content, block by block.
         by_clip: Score each clip by itself as well.
         split: Which part of the source; heldout if left out, or all of a folder without splits.
         num_clips: At most so many clips; all if left out.
@@ -52,7 +62,14 @@ def evaluate(
     """
     from data.source import open_source
 
-    chosen_rates(rates or [], shares or [])  # before the clips are opened, which may take long
+    asked = [  # before the clips are opened, which may take long
+        *(Rate(tokens_per_frame=each) for each in rates or []),
+        *(Rate(share=each) for each in shares or []),
+        *(Rate(bits_per_pixel=each) for each in bits_per_pixel or []),
+        *(Rate(psnr=each) for each in psnr or []),
+        *(Rate(budget=each) for each in budget or []),
+        *(as_rates(1, None, {"rate": rate}) if rate else []),
+    ]
     codec = open_codec(model)
     clips = open_source(
         source,
@@ -65,9 +82,7 @@ def evaluate(
         num_clips=num_clips,
     )
     with progress_bar("evaluating") as progress:
-        return evaluate_codec(
-            codec, clips, rates or [], num_clips, progress, shares=shares or [], by_clip=by_clip
-        )
+        return evaluate_codec(codec, clips, asked, num_clips, progress, by_clip=by_clip)
 
 
 def shards(

@@ -1,6 +1,6 @@
 """Codec evaluation: reconstruction at several rates beside trivial baselines, with its protocol.
 
-Clips are scored block by block as they stream, so that length and size do not matter to memory.
+Clips are decoded and scored block by block, so that memory holds little besides the clip itself.
 It knows pixels and codes, not what the clips show.
 """
 
@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from data.clip import Clip
 from data.source import Source
 from tokenizer.blocks import SizeWarning, is_far
 from tokenizer.codec import Codec
 from tokenizer.metrics import CodeUsage, moving, psnr, ssim
-from tokenizer.rate import block_tokens, packed_bytes
-from tokenizer.reporting import ClipRate, ClipScore, CodecReport, Rate, RateScore, Score
+from tokenizer.rate import FULL, Rate, RateError, packed_bytes
+from tokenizer.rate_control import RateControl
+from tokenizer.reporting import ClipRate, ClipScore, CodecReport, RateScore, Score
 
 Progress = Callable[[float, int], None]  # clips done, parts of one included; in all
 METRICS = "psnr|rgb|0..255|pooled-mse;ssim|gauss11|rgb;moving|grey>8;kinolex-codec-v1"
@@ -65,26 +67,13 @@ class _Meter:
 
     def __init__(self, rate: Rate, codec: Codec) -> None:
         self.rate = rate
-        self.codebook_size, self.block_frames = codec.codebook_size, codec.block_frames
+        self.codebook_size = codec.codebook_size
         self.bits_per_token = math.log2(codec.codebook_size)
         self.tally, self.usage = _Tally(), CodeUsage(codec.codebook_size)
         self.tokens = self.frames = self.packed_bits = 0
         self.area = 0  # pixels of all clips
         self.left_out = 0
         self._before = (0, 0, 0)  # tokens, frames and area before this clip
-
-    def serves(self, slots: int) -> bool:
-        """Whether a clip whose blocks have so many tokens can have this rate."""
-        asked = self.rate.asked
-        return asked is None or 1 <= asked * self.block_frames <= slots
-
-    def count(self, block: int, slots: int) -> int:
-        """Tokens of block number `block`."""
-        if self.rate.share is not None:  # in tokens a block, so that a share of 1 is exact
-            return min(slots, block_tokens(self.rate.share * slots, 1, block))
-        if self.rate.asked is None:
-            return slots
-        return min(slots, block_tokens(self.rate.asked, self.block_frames, block))
 
     def add(self, frames: Tensor, pixels: Tensor, mask: Tensor, codes: Tensor) -> None:
         self.tally.add(frames, pixels, mask)
@@ -100,8 +89,7 @@ class _Meter:
         tokens, frames, area = (a - b for a, b in zip(now, self._before, strict=True))
         self._before = now
         return ClipRate(
-            self.rate.asked,
-            self.rate.share,
+            self.rate,
             tokens_per_frame=tokens / max(1, frames),
             bits_per_pixel=tokens * self.bits_per_token / max(1, area),
             psnr=psnr(self.tally.clip_errors[-1]),
@@ -109,8 +97,7 @@ class _Meter:
 
     def result(self) -> RateScore:
         return RateScore(
-            self.rate.asked,
-            self.rate.share,
+            self.rate,
             tokens_per_frame=self.tokens / max(1, self.frames),
             bits_per_pixel=self.tokens * self.bits_per_token / max(1, self.area),
             packed_bits_per_pixel=self.packed_bits / max(1, self.area),
@@ -124,11 +111,10 @@ class _Meter:
 def evaluate(
     codec: Codec,
     source: Source,
-    rates: Sequence[float] = (),
+    rates: Sequence[float | Rate] = (),
     num_clips: int | None = None,
     progress: Progress | None = None,
     *,
-    shares: Sequence[float] = (),
     by_clip: bool = False,
 ) -> CodecReport:
     """Score a codec on clips of any length and size.
@@ -136,19 +122,18 @@ def evaluate(
     Args:
         codec: The codec, in eval mode.
         source: The clips; their pixels are the truth.
-        rates: Tokens per frame to try besides the full rate. A rate that a clip's size cannot
-            have leaves that clip out of that rate, counted in `left_out`.
+        rates: Rates to try besides the full one; numbers are tokens per frame. A rate that a clip
+            cannot have leaves that clip out of that rate, counted in `left_out`.
         num_clips: At most so many clips, the first ones; None for all.
         progress: Told the clips done, parts of one included, and the clips in all.
-        shares: Rates to try as shares of each clip's own full rate, above 0 and at most 1; every
-            block has at least one token.
         by_clip: Whether to report each clip's scores as well.
     """
     began = time.perf_counter()
     total = len(source) if num_clips is None else min(num_clips, len(source))
     if total < 1:
         raise ValueError(f"num_clips={num_clips} of {len(source)}: evaluation wants at least one")
-    meters = [_Meter(rate, codec) for rate in chosen_rates(rates, shares)]
+    asked = [FULL, *(rate if isinstance(rate, Rate) else Rate(rate) for rate in rates)]
+    meters = [_Meter(rate, codec) for rate in asked]
     mean, first = _Mean(), _Tally()
     frames, sizes, clips = 0, dict[tuple[int, int], None](), list[ClipScore]()
     with warnings.catch_warnings():
@@ -157,8 +142,8 @@ def evaluate(
             clip = source[number]
             sizes[clip.height, clip.width] = None
             frames += len(clip)
-            blocks = _watched(clip.frames.split(codec.block_frames), number, total, progress)
-            scores = score_stream(codec, blocks, meters, mean, first)
+            told = _telling(number, total, progress)
+            scores = _score_clip(codec, clip, meters, mean, first, told)
             if by_clip:
                 still, name = psnr(first.clip_errors[-1]), clip.source or f"{source.name} {number}"
                 clips.append(ClipScore(name, clip.height, clip.width, len(clip), still, scores))
@@ -174,32 +159,14 @@ def evaluate(
         baselines={"mean colour": mean.score(), "first frame": first.score()},
         seconds=time.perf_counter() - began,
         skipped=len(source.skipped),
-        left_out={str(meter.rate.asked): meter.left_out for meter in meters if meter.left_out},
+        left_out={str(meter.rate): meter.left_out for meter in meters if meter.left_out},
         clips=clips,
     )
 
 
-def chosen_rates(rates: Sequence[float], shares: Sequence[float]) -> list[Rate]:
-    """The full rate, then the others as asked for; ValueError for one that no clip can have."""
-    for rate in rates:
-        if not 0 < rate < math.inf:
-            raise ValueError(f"rate {rate:g}: give tokens a frame above 0")
-    for share in shares:
-        if not 0 < share <= 1:
-            raise ValueError(
-                f"share {share:g}: give shares of the full rate above 0 and at most 1, like 0.5"
-            )
-    return [Rate(), *(Rate(asked=rate) for rate in rates), *(Rate(share=s) for s in shares)]
-
-
-def _watched(
-    blocks: Sequence[Tensor], number: int, total: int, progress: Progress | None
-) -> Iterator[Tensor]:
-    """The blocks of clip `number` of `total`, telling `progress` after each."""
-    for done, block in enumerate(blocks, 1):
-        yield block
-        if progress is not None:
-            progress(number + done / len(blocks), total)
+def _telling(number: int, total: int, progress: Progress | None) -> Callable[[float], None]:
+    """What takes the share of clip `number` of `total` that is done, 0 to 1, to `progress`."""
+    return lambda part: None if progress is None else progress(number + part, total)
 
 
 def _warn_of_sizes(codec: Codec, sizes: Iterable[tuple[int, int]]) -> None:
@@ -242,48 +209,42 @@ class _Mean(_Tally):
 
 
 @torch.no_grad()
-def score_stream(
-    codec: Codec, blocks: Iterable[Tensor], meters: Sequence[_Meter], mean: _Mean, first: _Tally
+def _score_clip(
+    codec: Codec,
+    clip: Clip,
+    meters: Sequence[_Meter],
+    mean: _Mean,
+    first: _Tally,
+    told: Callable[[float], None],
 ) -> list[ClipRate]:
-    """Code one clip, given as runs of frames (n, 3, H, W) of up to a block each, at each rate.
-
-    Returns:
-        The clip's own score at each rate that its size can have.
-    """
+    """Code one clip at each rate; its own score at each that it can have."""
+    blocks = clip.frames.split(codec.block_frames)
+    codes, state = [], codec.start()
+    for block in blocks:
+        coded, state = codec.encode_step(block[None], state)
+        codes += coded
+    codes += codec.finish(state)
+    chosen, decoders = {}, {}
+    for meter in meters:
+        try:
+            control = RateControl(codec, meter.rate, clip.height, clip.width)
+            for block, coded in zip(blocks, codes, strict=True):
+                control.add(block, coded[0])
+            chosen[meter] = control.choose(clip.timestamps).tokens.codes
+            decoders[meter] = codec.start_decoding(clip.height, clip.width)
+        except RateError:
+            meter.left_out += 1
     previous: Tensor | None = None
-    start: Tensor | None = None
-    decoders, active, number = {}, [], 0
-    for frames, codes in _coded(codec, blocks):
-        if start is None:
-            start = frames[:1]
-            for meter in meters:
-                if meter.serves(len(codes)):
-                    active.append(meter)
-                    decoders[id(meter)] = codec.start_decoding(*frames.shape[-2:])
-                else:
-                    meter.left_out += 1
+    start = clip.frames[:1]
+    for number, frames in enumerate(blocks):
         mask = moving(frames, previous)
-        for meter in active:
-            kept = codes[: meter.count(number, len(codes))]
-            pixels, decoders[id(meter)] = codec.decode_step([kept], decoders[id(meter)])
-            meter.add(frames, pixels[0, : len(frames)], mask, kept)
+        for meter, kept in chosen.items():
+            pixels, decoders[meter] = codec.decode_step([kept[number]], decoders[meter])
+            meter.add(frames, pixels[0, : len(frames)], mask, kept[number])
         mean.see(frames)
         first.add(frames, start.expand_as(frames), mask)
-        previous, number = frames[-1], number + 1
+        previous = frames[-1]
+        told((number + 1) / len(blocks))
     for tally in (mean, first):
         tally.end_clip()
-    return [meter.end_clip() for meter in active]
-
-
-def _coded(codec: Codec, blocks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each block's frames (n, 3, H, W) with its codes (K,) at the full rate."""
-    state, waiting = codec.start(), []
-    for frames in blocks:
-        coded, state = codec.encode_step(frames[None], state)
-        waiting.append(frames)
-        if coded:
-            assert len(coded) == 1
-            yield torch.cat(waiting), coded[0][0]
-            waiting = []
-    if waiting:
-        yield torch.cat(waiting), codec.finish(state)[0][0]
+    return [meter.end_clip() for meter in chosen]

@@ -17,10 +17,12 @@ from tokenizer.codec import Codec
 from tokenizer.commands import open_codec
 from tokenizer.entropy import Prior
 from tokenizer.file_reading import TokenReader
-from tokenizer.files import TokenFile, describe
+from tokenizer.files import TokenFile, describe, save_tokens
 from tokenizer.ordering import BlockLayout
 from tokenizer.priors import AdaptivePrior, StaticPrior, bits_per_token, count_codes, measured
-from tokenizer.streaming import write_stream
+from tokenizer.rate import FULL, Rate, Target, as_rates
+from tokenizer.rate_control import RateChoice
+from tokenizer.streaming import choose_stream, write_stream
 
 Coding = Literal["packed", "static", "adaptive"]
 
@@ -41,6 +43,8 @@ class EncodedFile:
     packed_bits_per_pixel: float
     coded_bits_per_pixel: float | None  # None where codes are packed
     file_bytes: int
+    psnr: float | None  # dB of the decoded clip, where the rate was chosen by it
+    psnr_exact: bool  # whether decoding gives just that; else it is an estimate
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ def encode(
     model: Path,
     out: Path,
     tokens_per_frame: float | None = None,
+    bits_per_pixel: float | None = None,
+    psnr: float | None = None,
+    budget: int | None = None,
+    rate: Literal["auto"] | None = None,
     height: int | None = None,
     width: int | None = None,
     coding: Coding = "packed",
@@ -81,7 +89,8 @@ def encode(
 ) -> list[EncodedFile]:
     """Encode videos into token files.
 
-    Any length and size works; frames are read, coded, written and forgotten block by block.
+    Any length and size works; frames are read, coded, written and forgotten block by block. Give at
+    most one of tokens_per_frame, bits_per_pixel, psnr, budget and rate; else it is the full rate.
 
     Example: kinolex encode clip.mp4 --out clip.kvt --model runs/demo/model --coding adaptive
 
@@ -89,7 +98,11 @@ def encode(
         inputs: Videos, GIFs, images or folders of images.
         model: Folder of a codec, or of a model with a codec in it.
         out: A .kvt file for one input, else a folder that gets NAME.kvt for each.
-        tokens_per_frame: The rate; the full one if left out.
+        tokens_per_frame: The rate.
+        bits_per_pixel: The rate in nominal bits, log2 of the codebook for each token.
+        psnr: Decibels: the lowest rate, of those tried, that reaches it.
+        budget: Tokens of each input, at most, shared among its blocks by content.
+        rate: auto shares half of the full rate out by content, block by block.
         height: Pixels to scale to before coding; the file's own if left out.
         width: Likewise.
         coding: How codes become bytes. packed is the fastest; adaptive is smaller, learning what
@@ -101,12 +114,15 @@ def encode(
     for path in inputs:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file; check the path")
+    ways = Target(bits_per_pixel=bits_per_pixel, psnr=psnr, budget=budget, rate=rate)
+    (asked,) = as_rates(1, tokens_per_frame, ways)
     targets = _targets(inputs, out)
     codec = open_codec(model)
     chosen = _choose_prior(codec, coding, prior)
     results = []
     for source, target in zip(inputs, targets, strict=True):
-        written = encode_file(codec, source, target, tokens_per_frame, height, width, chosen)
+        choice = encode_file(codec, source, target, asked, height, width, chosen)
+        written = describe(target)
         results.append(
             EncodedFile(
                 source=str(source),
@@ -121,6 +137,8 @@ def encode(
                 packed_bits_per_pixel=written.packed.per_pixel,
                 coded_bits_per_pixel=None if written.coded is None else written.coded.per_pixel,
                 file_bytes=written.file_bytes,
+                psnr=None if choice is None else choice.psnr,
+                psnr_exact=choice is not None and choice.exact,
             )
         )
     return results
@@ -217,18 +235,22 @@ def encode_file(
     codec: Codec,
     path: Path,
     out: Path,
-    tokens_per_frame: float | None = None,
+    rate: Rate = FULL,
     height: int | None = None,
     width: int | None = None,
     prior: Prior | None = None,
-) -> TokenFile:
-    """Encode one file into a token file, whole or not at all; arguments as for `encode`."""
+) -> RateChoice | None:
+    """Encode one file into a token file, whole or not at all; what was chosen, if by content."""
     from data.reading import iterate_frames
 
     frames = iterate_frames(path, height=height, width=width)
+    if rate.by_content:
+        choice = choose_stream(codec, frames, rate)
+        save_tokens(choice.tokens, out, prior)
+        return choice
     with atomic_path(out) as partial:
-        write_stream(codec, frames, partial, tokens_per_frame, prior)
-    return describe(out)
+        write_stream(codec, frames, partial, rate, prior)
+    return None
 
 
 def _choose_prior(codec: Codec, coding: Coding, prior: Path | None) -> Prior | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenizer.rate import Rate
+
 
 @dataclass(frozen=True)
 class Score:
@@ -22,38 +24,27 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A rate to measure: tokens a frame, a share of each clip's full rate, or the full rate."""
-
-    asked: float | None = None  # tokens a frame asked for; None is the full rate or a share
-    share: float | None = None  # of each clip's own full rate, above 0 and at most 1
-
-    def __str__(self) -> str:
-        if self.share is not None:
-            return f"{100 * self.share:.4g} %"
-        return "full" if self.asked is None else f"{self.asked:g}"
-
-
-@dataclass(frozen=True)
-class RateScore(Rate):
+class RateScore:
     """One rate's picture and price."""
 
-    tokens_per_frame: float = field(kw_only=True)  # spent, over all frames
-    bits_per_pixel: float = field(kw_only=True)  # nominal: tokens * log2(codebook), clips' pixels
-    packed_bits_per_pixel: float = field(kw_only=True)  # as .kvt files pack codes, no headers
-    score: Score = field(kw_only=True)
-    used_codes: float = field(kw_only=True)  # share of the codebook that occurred, 0 to 1
-    perplexity: float = field(kw_only=True)  # of the codes over all clips
-    entropy_bits: float = field(kw_only=True)  # bits a code under its own frequencies
+    rate: Rate  # what was asked for
+    tokens_per_frame: float  # spent, over all frames
+    bits_per_pixel: float  # nominal: tokens * log2(codebook), clips' pixels
+    packed_bits_per_pixel: float  # as .kvt files pack codes, no headers
+    score: Score
+    used_codes: float  # share of the codebook that occurred, 0 to 1
+    perplexity: float  # of the codes over all clips
+    entropy_bits: float  # bits a code under its own frequencies
 
 
 @dataclass(frozen=True)
-class ClipRate(Rate):
+class ClipRate:
     """One rate's picture and price for one clip."""
 
-    tokens_per_frame: float = field(kw_only=True)
-    bits_per_pixel: float = field(kw_only=True)  # nominal
-    psnr: float = field(kw_only=True)  # dB, pooled over the clip's pixels
+    rate: Rate  # what was asked for
+    tokens_per_frame: float
+    bits_per_pixel: float  # nominal
+    psnr: float  # dB, pooled over the clip's pixels
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class CodecReport:
     baselines: dict[str, Score]
     seconds: float  # encoding, decoding and scoring
     skipped: int  # clips the source could not read
-    left_out: dict[str, int] = field(default_factory=dict)  # rate: clips too small or large for it
+    left_out: dict[str, int] = field(default_factory=dict)  # rate: clips that cannot have it
     clips: list[ClipScore] = field(default_factory=list)  # where scores by clip were asked for
 
     def __rich__(self) -> Any:
@@ -105,8 +96,7 @@ class CodecReport:
         if self.skipped:
             lines.append(f"skipped   {self.skipped} that could not be read")
         for rate, count in self.left_out.items():
-            tokens = f"{float(rate):g} tokens a frame"
-            lines.append(f"left out  {count} of {clips} at {tokens}: their sizes cannot have it")
+            lines.append(f"left out  {count} of {clips} at rate {rate}: they cannot have it")
         return lines
 
 
@@ -121,7 +111,7 @@ def _rate_table(report: CodecReport) -> Any:
         prices = [_tokens(rate.tokens_per_frame), _bits(rate.bits_per_pixel)]
         prices.append(_bits(rate.packed_bits_per_pixel))
         use = [f"{rate.used_codes:.1%}", f"{rate.perplexity:.1f}", f"{rate.entropy_bits:.2f}"]
-        table.add_row(str(rate), *prices, *_pictures(rate.score), *use)
+        table.add_row(str(rate.rate), *prices, *_pictures(rate.score), *use)
     table.add_section()
     for name, score in report.baselines.items():
         table.add_row(name, "", "", "", *_pictures(score), "", "", "")
@@ -143,7 +133,7 @@ def _clip_table(clips: Sequence[ClipScore]) -> Any:
         still = f"{clip.first_frame_psnr:.2f}"
         for rate in clip.rates:
             price = [_tokens(rate.tokens_per_frame), _bits(rate.bits_per_pixel)]
-            table.add_row(*named, str(rate), *price, f"{rate.psnr:.2f}", still)
+            table.add_row(*named, str(rate.rate), *price, f"{rate.psnr:.2f}", still)
             named, still = ["", "", ""], ""
     return table
 

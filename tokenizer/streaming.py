@@ -15,13 +15,15 @@ import torch
 from tokenizer.codec import Codec
 from tokenizer.entropy import Prior
 from tokenizer.file_writing import TokenWriter
+from tokenizer.rate import FULL, Rate
+from tokenizer.rate_control import RateChoice, RateControl
 
 
 def write_stream(
     codec: Codec,
     frames: Iterable[tuple[np.ndarray, float]],
     path: Path | str,
-    tokens_per_frame: float | None = None,
+    rate: Rate = FULL,
     prior: Prior | None = None,
 ) -> None:
     """Encode frames as they come into a token file, which grows with each block.
@@ -32,7 +34,7 @@ def write_stream(
         codec: The codec, in eval mode.
         frames: Any number, uint8 (H, W, 3) of one size, each with its seconds.
         path: File to write.
-        tokens_per_frame: The rate; None asks for the full one.
+        rate: Any but those that depend on the whole clip, see `choose_stream`.
         prior: What to code under; None packs codes.
 
     Raises:
@@ -43,8 +45,8 @@ def write_stream(
     if first is None:
         raise ValueError("0 frames: a clip has at least one")
     height, width = size = first[0].shape[:2]
-    codec.check_rate(tokens_per_frame, height, width)
-    state = codec.start(tokens_per_frame)
+    codec.served(height, width).check(rate)
+    state = codec.start(rate=rate)
     waiting: list[torch.Tensor] = []
     times: list[float] = []
     with TokenWriter(
@@ -65,3 +67,41 @@ def write_stream(
         if waiting:
             _, state = codec.encode_step(torch.stack(waiting)[None], state)
             writer.append(codec.finish(state)[0][0], times)
+
+
+def choose_stream(
+    codec: Codec, frames: Iterable[tuple[np.ndarray, float]], rate: Rate
+) -> RateChoice:
+    """The tokens of frames at a rate of any kind; their codes are held until the last frame.
+
+    Args:
+        codec: The codec, in eval mode.
+        frames: Any number, uint8 (H, W, 3) of one size, each with its seconds.
+        rate: What is asked for.
+
+    Raises:
+        ValueError: No frames, or a rate that they cannot have.
+    """
+    state, control = codec.start(), None
+    waiting: list[torch.Tensor] = []
+    times: list[float] = []
+
+    def flush() -> RateControl:
+        nonlocal state
+        block = torch.stack(waiting)
+        chosen = control or RateControl(codec, rate, *block.shape[-2:])
+        blocks, state = codec.encode_step(block[None], state)
+        chosen.add(block, (blocks or codec.finish(state))[0][0])
+        waiting.clear()
+        return chosen
+
+    for image, seconds in frames:
+        waiting.append(torch.from_numpy(image).permute(2, 0, 1))
+        times.append(seconds)
+        if len(waiting) == codec.block_frames:
+            control = flush()
+    if waiting:
+        control = flush()
+    if control is None:
+        raise ValueError("0 frames: a clip has at least one")
+    return control.choose(torch.tensor(times, dtype=torch.float64))

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from data.clip import Clip
 from tokenizer.blocks import check_frames
-from tokenizer.rate import rates_of_clips
+from tokenizer.rate import Rate
+from tokenizer.rate_control import RateChoice, RateControl
 from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:
@@ -21,39 +22,27 @@ if TYPE_CHECKING:
 
 
 def encode_clips(
-    codec: Codec,
-    frames: Tensor,
-    timestamps: Tensor | None,
-    tokens_per_frame: float | Sequence[float] | None,
-) -> list[VideoTokens]:
-    """The tokens of clips uint8 (S, T, 3, H, W); see `Codec.encode_batch`."""
+    codec: Codec, frames: Tensor, timestamps: Tensor | None, rates: Sequence[Rate]
+) -> list[RateChoice]:
+    """The tokens of clips uint8 (S, T, 3, H, W) at a rate each; see `Codec.encode_batch`."""
     check_frames(frames)
     clips, length, _, height, width = frames.shape
     if length < 1:
         raise ValueError("0 frames: a clip has at least one")
     if timestamps is None:
         timestamps = torch.arange(length, dtype=torch.float64).expand(clips, -1)
-    rates = rates_of_clips(tokens_per_frame, clips)
-    for rate in set(rates):
-        codec.check_rate(rate, height, width)
+    served, num_blocks = codec.served(height, width), -(-length // codec.block_frames)
+    for rate in rates:
+        served.check(rate, num_blocks)
     blocks, state = codec.encode_step(frames, codec.start())
     blocks += codec.finish(state)
-    codec_id = codec.codec_id
-    return [
-        VideoTokens(
-            codes=tuple(
-                codes[i, : codec.block_tokens(rate, number, codes.shape[1])].clone()
-                for number, codes in enumerate(blocks)
-            ),
-            timestamps=timestamps[i].double(),
-            height=height,
-            width=width,
-            block_frames=codec.block_frames,
-            codebook_size=codec.codebook_size,
-            codec_id=codec_id,
-        )
-        for i, rate in enumerate(rates)
-    ]
+    choices = []
+    for i, rate in enumerate(rates):
+        control = RateControl(codec, rate, height, width)
+        for part, codes in zip(frames[i].split(codec.block_frames), blocks, strict=True):
+            control.add(part, codes[i])
+        choices.append(control.choose(timestamps[i]))
+    return choices
 
 
 def decode_clips(codec: Codec, tokens: Sequence[VideoTokens]) -> list[Clip]:

@@ -14,10 +14,9 @@ from typing import Any
 from data.clip import Clip
 from data.source import Source
 from tokenizer.codec import Codec
-from tokenizer.evaluate import Progress, chosen_rates
+from tokenizer.evaluate import Progress
 from tokenizer.files import save_tokens
-from tokenizer.rate import bits_per_code
-from tokenizer.reporting import Rate
+from tokenizer.rate import FULL, Rate, bits_per_code
 from tokenizer.studies.curve import Curve
 from tokenizer.studies.measuring import Coded, measure
 from tokenizer.tokens import VideoTokens
@@ -46,7 +45,8 @@ class CodecCoder:
         if not codecs:
             raise ValueError("no codec: a curve wants at least one")
         self.codecs, self.coded_bits = list(codecs), coded_bits
-        self._tries = [(codec, rate) for codec in codecs for rate in chosen_rates(rates, shares)]
+        asked = [FULL, *(Rate(r) for r in rates), *(Rate(share=share) for share in shares)]
+        self._tries = [(codec, rate) for codec in codecs for rate in asked]
 
     @property
     def points(self) -> list[str]:
@@ -64,7 +64,7 @@ class CodecCoder:
     def code(self, clip: Clip, point: int) -> Coded:
         codec, rate = self._tries[point]
         began = time.perf_counter()
-        tokens = codec.encode(clip, _tokens_per_frame(codec, rate, clip))
+        tokens = codec.encode(clip, rate=rate)
         between = time.perf_counter()
         frames = codec.decode(tokens).frames
         ended = time.perf_counter()
@@ -104,14 +104,6 @@ def codec_curve(
 
 
 def _named(rate: Rate) -> str:
-    if rate.asked is not None:
+    if rate.tokens_per_frame is not None:
         return f"{rate} tokens a frame"
     return "full rate" if rate.share is None else f"{rate} of the full rate"
-
-
-def _tokens_per_frame(codec: Codec, rate: Rate, clip: Clip) -> float | None:
-    if rate.share is None:
-        return rate.asked
-    top = codec.max_tokens_per_frame(clip.height, clip.width)
-    share = max(rate.share * top, 1 / codec.block_frames)  # every block has at least one token
-    return None if rate.share == 1 else share
