@@ -46,6 +46,7 @@ def fetch(step, indices):
     return {"step": step, "items": indices}  # a dict passes the loader unchanged
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_starts_at_a_step_in_order(workers):
     batches = ShuffledBatches(10, 3, 0)
