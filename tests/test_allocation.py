@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenizer.allocation import error_at, share_out, tried_counts
+from tokenizer.allocation import error_at, share_out, tried_counts, whole_step
 
 COUNTS = tried_counts(16, 2)
 curves = st.lists(
@@ -69,3 +69,10 @@ def test_tokens_that_do_not_help_are_not_spent() -> None:
     assert share_out(counts, [[9, 5, 5], [9, 9, 1]], 8) == [2, 4]
     assert share_out(counts, [[9, 9, 9]], 4) == [1]
     assert error_at(counts, [9, 5, 1], 3) == 3
+
+
+def test_a_whole_step_lies_on_the_hull() -> None:
+    counts = (1, 2, 4, 8)
+    curve = [9, 8.9, 8.8, 1]  # all its gain in the last step
+    assert [whole_step(counts, curve, tokens) for tokens in (1, 4, 5, 8)] == [1, 1, 8, 8]
+    assert whole_step(counts, [9, 5, 4, 4], 8) == 4

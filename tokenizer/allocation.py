@@ -43,6 +43,14 @@ def share_out(counts: Sequence[int], curves: Sequence[Sequence[float]], total: i
     return spent
 
 
+def whole_step(counts: Sequence[int], curve: Sequence[float], tokens: int) -> int:
+    """The number of tokens nearest to `tokens` that lies on a curve's hull.
+
+    Between two of these a block's tokens save less than they promise: codecs improve in jumps.
+    """
+    return min((count for count, _ in _hull(counts, curve)), key=lambda count: abs(count - tokens))
+
+
 def error_at(counts: Sequence[int], curve: Sequence[float], tokens: int) -> float:
     """A curve's error at a number of tokens, straight between those tried."""
     place = bisect_left(counts, tokens)
