@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tokenizer.codec import Codec
 
 WINDOW = 8  # blocks among which `auto` shares tokens out: the last one and those before it
-PER_OCTAVE = 2  # counts tried for each doubling
+PER_OCTAVE = 1  # counts tried for each doubling
 PER_OCTAVE_PSNR = 4  # `psnr` picks one of those tried
 ROW_PIXELS = 2**20  # decoded at a time, so that memory does not grow with the counts tried
 
@@ -137,7 +137,7 @@ class RateControl:
 def start_probe(codec: Codec, rate: Rate, height: int, width: int) -> Probe:
     """The state before the first block of a stream whose blocks are tried at several counts."""
     per_octave = PER_OCTAVE if rate.psnr is None else PER_OCTAVE_PSNR
-    counts = tried_counts(codec.slots_per_block(height, width), per_octave)
+    counts = tried_counts(codec.slots_per_block(height, width), codec.summary, per_octave)
     rows = max(1, ROW_PIXELS // (codec.block_frames * height * width))
     groups = -(-len(counts) // rows)
     return Probe(counts, (codec.start_decoding(height, width),) * groups)
