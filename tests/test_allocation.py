@@ -7,9 +7,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenizer.allocation import error_at, share_out, tried_counts
+from tokenizer.allocation import error_at, share_out, tried_counts, whole_step
 
-COUNTS = tried_counts(16, 2)
+COUNTS = tried_counts(16, 0, 2)
 curves = st.lists(
     st.lists(st.integers(0, 99), min_size=len(COUNTS), max_size=len(COUNTS)),
     min_size=1,
@@ -21,13 +21,17 @@ def total_error(found: list[list[float]], spent: list[int]) -> float:
     return sum(error_at(COUNTS, curve, count) for curve, count in zip(found, spent, strict=True))
 
 
-@given(st.integers(1, 3000), st.integers(1, 4))
-def test_tried_counts_rise_from_one_to_all(slots: int, per_octave: int) -> None:
-    counts = tried_counts(slots, per_octave)
-    assert counts[0] == 1 and counts[-1] == slots
+@given(st.integers(1, 3000), st.integers(0, 40), st.integers(1, 4))
+def test_tried_counts_rise_from_one_to_all(grid: int, summary: int, per_octave: int) -> None:
+    counts = tried_counts(summary + grid, summary, per_octave)
+    assert counts[0] == 1 and counts[-1] == summary + grid and (summary or 1) in counts
     assert all(a < b for a, b in itertools.pairwise(counts))
     ratio = 2 ** (1 / per_octave)
     assert all(b <= (a + 0.5) * ratio + 0.5 for a, b in itertools.pairwise(counts))
+
+
+def test_tried_counts_end_where_a_doubling_of_the_grid_is_whole() -> None:
+    assert tried_counts(80, 16, 1) == (1, 2, 4, 8, 16, 17, 18, 20, 24, 32, 48, 80)
 
 
 @given(curves, st.data())
@@ -69,3 +73,10 @@ def test_tokens_that_do_not_help_are_not_spent() -> None:
     assert share_out(counts, [[9, 5, 5], [9, 9, 1]], 8) == [2, 4]
     assert share_out(counts, [[9, 9, 9]], 4) == [1]
     assert error_at(counts, [9, 5, 1], 3) == 3
+
+
+def test_a_whole_step_lies_on_the_hull() -> None:
+    counts = (1, 2, 4, 8)
+    curve = [9, 8.9, 8.8, 1]  # all its gain in the last step
+    assert [whole_step(counts, curve, tokens) for tokens in (1, 4, 5, 8)] == [1, 1, 8, 8]
+    assert whole_step(counts, [9, 5, 4, 4], 8) == 4

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 import tokenizer.rate_control
 from data.clip import Clip
+from tokenizer.blocks import Probe
 from tokenizer.codec import Codec
 from tokenizer.metrics import psnr, squared_error
 from tokenizer.rate import Rate, RateError
+from tokenizer.rate_control import auto_count
 
 ASKED = [Rate(budget=17), Rate(psnr=6.0), Rate(auto=0.4), Rate(block_tokens=(3, 1, 8)), Rate(1.3)]
 
@@ -114,3 +118,19 @@ def test_a_few_rows_at_a_time_choose_alike(codec: Codec, monkeypatch: pytest.Mon
     parts = [codec.choose_rate(frames, rate=rate) for rate in ASKED[:3]]
     for one, other in zip(whole, parts, strict=True):
         assert (one.tokens_per_block, one.psnr) == (other.tokens_per_block, other.psnr)
+
+
+@pytest.mark.parametrize("mean", [1, 1.5, 3, 5.5, 12, 20, 30, 32])
+def test_auto_keeps_its_mean_and_gives_more_to_blocks_that_need_it(mean: float) -> None:
+    counts = (1, 2, 4, 8, 16, 32)
+    easy, hard = (tuple(size / count for count in counts) for size in (10.0, 1000.0))
+    for stream in ([easy] * 200, [easy, easy, easy, hard] * 50):
+        probe, spent = Probe(counts, ()), []
+        for curve in stream:
+            window = (*probe.curves, curve)[-tokenizer.rate_control.WINDOW :]
+            count, probe = auto_count(replace(probe, curves=window), mean)
+            spent.append(count)
+            assert count in counts
+        assert sum(spent) / len(spent) == pytest.approx(mean, rel=0.05)
+        if stream[3] is hard and 2 < mean < 30:
+            assert sum(spent[3::4]) > sum(spent[::4])

@@ -12,11 +12,31 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 
-def tried_counts(slots: int, per_octave: int) -> tuple[int, ...]:
-    """Numbers of tokens to try of a block of `slots`: 1, then evenly spaced ratios up to all."""
-    steps = math.ceil(per_octave * math.log2(slots)) if slots > 1 else 0
-    tried = {max(1, round(slots * 2 ** (-step / per_octave))) for step in range(steps)}
-    return tuple(sorted(tried | {1, slots}))
+def tried_counts(slots: int, summary: int, per_octave: int) -> tuple[int, ...]:
+    """Numbers of tokens to try of a block: 1 and all, and between them evenly spaced ratios.
+
+    The ratios are those of the summary's tokens, then of the grid's that follow it: where each
+    doubling of an interlaced grid is whole, pictures improve most.
+
+    Args:
+        slots: Tokens of a block at the full rate.
+        summary: How many of them, the first ones, are its summary.
+        per_octave: Counts for each doubling.
+    """
+    grid = slots - summary
+    return tuple(
+        sorted(
+            {1}
+            | set(_octaves(summary, per_octave))
+            | {summary + count for count in _octaves(grid, per_octave)}
+        )
+    )
+
+
+def _octaves(top: int, per_octave: int) -> list[int]:
+    """Whole numbers from `top` down to 1 at even ratios."""
+    steps = 1 + math.floor(per_octave * math.log2(top)) if top else 0
+    return [round(top * 2 ** (-step / per_octave)) for step in range(steps)]
 
 
 def share_out(counts: Sequence[int], curves: Sequence[Sequence[float]], total: int) -> list[int]:
@@ -41,6 +61,14 @@ def share_out(counts: Sequence[int], curves: Sequence[Sequence[float]], total: i
         spent[block] += taken
         left -= taken
     return spent
+
+
+def whole_step(counts: Sequence[int], curve: Sequence[float], tokens: int) -> int:
+    """The number of tokens nearest to `tokens` that lies on a curve's hull.
+
+    Between two of these a block's tokens save less than they promise: codecs improve in jumps.
+    """
+    return min((count for count, _ in _hull(counts, curve)), key=lambda count: abs(count - tokens))
 
 
 def error_at(counts: Sequence[int], curve: Sequence[float], tokens: int) -> float:

@@ -45,6 +45,7 @@ class Probe:
     counts: tuple[int, ...]  # numbers of tokens tried, rising from 1 to all
     decoders: tuple[DecoderState, ...]  # each of an even run of the counts
     curves: tuple[tuple[float, ...], ...] = ()  # of the last blocks: squared error at each count
+    credit: float = 0.0  # tokens that `auto` left of its mean so far; below 0 overspent
 
 
 @dataclass(frozen=True)

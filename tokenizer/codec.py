@@ -245,7 +245,7 @@ class Codec(nn.Module):
             else:
                 probe = probe or start_probe(self, state.rate, height, width)
                 probe = try_counts(self, probe, block[0], codes[0])[1]
-                count = auto_count(probe, state.rate.auto * served.slots)
+                count, probe = auto_count(probe, state.rate.auto * served.slots)
             blocks.append(codes[:, :count])
             number += 1
         total = number * self.block_frames + frames.shape[1]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tokenizer.allocation import error_at, share_out, tried_counts
+from tokenizer.allocation import error_at, share_out, tried_counts, whole_step
 from tokenizer.blocks import Probe, pad_frames
 from tokenizer.metrics import psnr, squared_error
 from tokenizer.rate import Rate, RateError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tokenizer.codec import Codec
 
 WINDOW = 8  # blocks among which `auto` shares tokens out: the last one and those before it
-PER_OCTAVE = 2  # counts tried for each doubling
+PER_OCTAVE = 1  # counts tried for each doubling
 PER_OCTAVE_PSNR = 4  # `psnr` picks one of those tried
 ROW_PIXELS = 2**20  # decoded at a time, so that memory does not grow with the counts tried
 
@@ -84,7 +84,8 @@ class RateControl:
         errors, self._probe = try_counts(self.codec, self._probe, frames, codes)
         self._curves.append(errors[:, : len(frames)].sum(1).tolist())
         if self.rate.auto is not None:
-            self._auto.append(auto_count(self._probe, self.rate.auto * self.served.slots))
+            count, self._probe = auto_count(self._probe, self.rate.auto * self.served.slots)
+            self._auto.append(count)
 
     def choose(self, timestamps: Tensor) -> RateChoice:
         """The clip at its rate, after the last block; `timestamps` float64 (frames,), seconds.
@@ -136,7 +137,7 @@ class RateControl:
 def start_probe(codec: Codec, rate: Rate, height: int, width: int) -> Probe:
     """The state before the first block of a stream whose blocks are tried at several counts."""
     per_octave = PER_OCTAVE if rate.psnr is None else PER_OCTAVE_PSNR
-    counts = tried_counts(codec.slots_per_block(height, width), per_octave)
+    counts = tried_counts(codec.slots_per_block(height, width), codec.summary, per_octave)
     rows = max(1, ROW_PIXELS // (codec.block_frames * height * width))
     groups = -(-len(counts) // rows)
     return Probe(counts, (codec.start_decoding(height, width),) * groups)
@@ -167,9 +168,15 @@ def try_counts(codec: Codec, probe: Probe, frames: Tensor, codes: Tensor) -> tup
     return error, replace(probe, decoders=tuple(decoders), curves=curves)
 
 
-def auto_count(probe: Probe, mean: float) -> int:
-    """Tokens of the block tried last: what it gets when `mean` tokens for each block of the window
-    are shared out among them."""
-    blocks = len(probe.curves)
-    total = max(blocks, round(mean * blocks))
-    return share_out(probe.counts, probe.curves, total)[-1]
+def auto_count(probe: Probe, mean: float) -> tuple[int, Probe]:
+    """Tokens of the block tried last, and the next state.
+
+    The block gets what it would get of `mean` tokens for each block of the window, shared out among
+    them. What blocks left of their mean, or overspent, is carried on, up to a window's worth.
+    """
+    blocks, bound = len(probe.curves), WINDOW * mean
+    total = min(max(round(mean * blocks + probe.credit), blocks), blocks * probe.counts[-1])
+    share = share_out(probe.counts, probe.curves, total)[-1]
+    count = whole_step(probe.counts, probe.curves[-1], share)
+    credit = min(max(probe.credit + mean - count, -bound), bound)
+    return count, replace(probe, credit=credit)
