@@ -292,7 +292,8 @@ def _print_json(result: Any) -> None:
 
 
 def _print(result: Any) -> None:
-    """A result for people: its own `__rich__` or `__str__`, else a line per field."""
+    """A result for people: its own `__rich__` or `__str__`, else a line per field that says a
+    thing."""
     from rich.console import Console
 
     console = Console(soft_wrap=True)
@@ -302,6 +303,8 @@ def _print(result: Any) -> None:
             console.print(item if hasattr(item, "__rich__") else _visible(str(item)), markup=False)
             continue
         for key, value in _plain(item).items():
+            if value is None or value == "":
+                continue
             console.print(_visible(f"{key}: {value}"), markup=False, highlight=False)
 
 

@@ -5,10 +5,12 @@ They return results and print nothing but progress. They know files and tasks, n
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.atomic import check_writable
+from data.errors import VideoError
 from lm.evaluate import Evaluation
 from lm.evaluate import evaluate as evaluate_model
 from lm.sampling import Draw, Sampling
@@ -84,6 +86,8 @@ def caption(
 ) -> list[Caption]:
     """Say what happens in videos.
 
+    Of several videos those that cannot be read are left out with a warning.
+
     Example: kinolex caption clip.mp4 --model runs/demo/model
 
     Args:
@@ -95,13 +99,22 @@ def caption(
     """
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one caption of each video")
+    for video in videos:
+        if not video.exists():
+            raise FileNotFoundError(f"{video}: no such file; check the path")
     loaded, results = Model.load(model), []
     with progress_bar("captioning") as progress:
         for done, video in enumerate(videos, 1):
-            if samples == 1:
-                texts = [loaded.caption(video)]
-            else:
-                texts = loaded.captions(video, samples, temperature=temperature, seed=seed)
+            try:
+                if samples == 1:
+                    texts = [loaded.caption(video)]
+                else:
+                    texts = loaded.captions(video, samples, temperature=temperature, seed=seed)
+            except VideoError as error:
+                if done == len(videos) and not results:
+                    raise
+                warnings.warn(f"left out {error}", stacklevel=2)
+                continue
             results += [Caption(str(video), text) for text in texts]
             progress(done, len(videos))
     return results

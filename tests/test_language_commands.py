@@ -1,11 +1,13 @@
 """The language model's commands, as functions, on files."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from data.clip import Clip
 from data.writing import write_video
+from kinolex import main
 from lm import commands
 from lm.tasks import Model
 
@@ -32,6 +34,23 @@ def test_caption(saved: Path, video: Path, model: Model) -> None:
     assert len(commands.caption([video], saved, samples=3)) == 3
     with pytest.raises(ValueError, match="samples=0"):
         commands.caption([video], saved, samples=0)
+
+
+def test_a_file_that_cannot_be_read_does_not_take_the_others_along(
+    saved: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.mp4").write_text("no video")
+    words = ["--model", str(saved), "--json"]
+    for order in (["bad.mp4", "clip.gif"], ["clip.gif", "bad.mp4"]):
+        assert main(["caption", *(str(tmp_path / name) for name in order), *words]) == 0
+        shown = capsys.readouterr()
+        assert [Path(item["video"]).name for item in json.loads(shown.out)] == ["clip.gif"]
+        assert "left out" in shown.err and "bad.mp4" in shown.err
+    assert main(["caption", str(tmp_path / "bad.mp4"), *words]) == 2
+    error = capsys.readouterr().err
+    assert "bad.mp4" in error and error.count("\n") == 1
+    assert main(["caption", str(video), str(tmp_path / "none.mp4"), *words]) == 2
+    assert "none.mp4: no such file" in capsys.readouterr().err
 
 
 def test_ask_and_recognize(saved: Path, video: Path) -> None:

@@ -156,11 +156,13 @@ def open_codec(model: Path) -> Codec:
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress]:
-    """A progress bar on stderr; yields what is to be told (done, total)."""
+    """A progress bar on a terminal's stderr; yields what is to be told (done, total)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    quiet = not console.is_terminal  # a file of errors holds errors
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

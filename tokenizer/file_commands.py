@@ -44,7 +44,7 @@ class EncodedFile:
     coded_bits_per_pixel: float | None  # None where codes are packed
     file_bytes: int
     psnr: float | None  # dB of the decoded clip, where the rate was chosen by it
-    psnr_exact: bool  # whether decoding gives just that; else it is an estimate
+    psnr_exact: bool | None  # whether decoding gives just that; else it is an estimate
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def encode(
                 coded_bits_per_pixel=None if written.coded is None else written.coded.per_pixel,
                 file_bytes=written.file_bytes,
                 psnr=None if choice is None else choice.psnr,
-                psnr_exact=choice is not None and choice.exact,
+                psnr_exact=None if choice is None else choice.exact,
             )
         )
     return results
