@@ -7,6 +7,7 @@ own accord.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 from hashlib import md5
@@ -76,7 +77,7 @@ def divided(path: Path, rows: list[Row], split: str) -> list[Row]:
             f"{path} has no splits and one file: nothing can be held out of it; add clips, or make "
             f"the folders {path / 'train'} and {path / 'heldout'}"
         )
-    held_out = set(names[: max(1, round(HELD_OUT_SHARE * len(names)))])
+    held_out = set(names[: math.ceil(HELD_OUT_SHARE * len(names))])
     warnings.warn(
         f"{path} has no splits: {len(held_out)} of its {len(names)} files are held out of training",
         stacklevel=4,
