@@ -99,10 +99,10 @@ def caption(
     """
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one caption of each video")
+    loaded, results = Model.load(model), []
     for video in videos:
         if not video.exists():
             raise FileNotFoundError(f"{video}: no such file; check the path")
-    loaded, results = Model.load(model), []
     with progress_bar("captioning") as progress:
         for done, video in enumerate(videos, 1):
             try:

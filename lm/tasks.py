@@ -6,7 +6,6 @@ Knows nothing of training, commands or pages.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,10 +27,10 @@ from lm.sampling import Draw, Prompt, Sampling, continue_streams
 from lm.saving import load_parts, save_parts
 from lm.scoring import score_texts
 from lm.vocabulary import Vocabulary
+from lm.watching import Seen, as_clip, read_videos
 from tokenizer.codec import Codec
 from tokenizer.tokens import VideoTokens
 
-Seen = Clip | VideoTokens | str | Path  # what can be shown to a model
 MAX_TEXT = 256  # tokens of one caption or answer
 GREEDY = Draw(temperature=0.0)
 Progress = Callable[[int], None]
@@ -96,36 +95,7 @@ class Model:
         self, videos: Sequence[Seen], tokens_per_frame: float | None = None
     ) -> list[VideoTokens]:
         """`encode` of many, those of one shape together."""
-        most = self._most_tokens(tokens_per_frame)
-        done: dict[int, VideoTokens] = {}
-        shapes: dict[torch.Size, list[tuple[int, Clip]]] = {}
-        for i, video in enumerate(videos):
-            if isinstance(video, VideoTokens):
-                done[i] = video.keep(most)
-                continue
-            clip = self.framing.fit(_clip(video))
-            shapes.setdefault(clip.frames.shape, []).append((i, clip))
-        for members in shapes.values():
-            for part in _chunks(members, ROWS):
-                frames = torch.stack([clip.frames for _, clip in part])
-                times = torch.stack([clip.timestamps for _, clip in part])
-                encoded = self.codec.encode_batch(frames, times)
-                for (i, _), tokens in zip(part, encoded, strict=True):
-                    done[i] = tokens.keep(most)
-        return [done[i] for i in range(len(videos))]
-
-    def _most_tokens(self, tokens_per_frame: float | None) -> int:
-        """Tokens to keep of a block."""
-        frames, most = self.codec.block_frames, self.framing.max_block_tokens
-        if tokens_per_frame is None:
-            return most
-        asked = math.floor(tokens_per_frame * frames) if math.isfinite(tokens_per_frame) else 0
-        if asked < 1:
-            raise ValueError(
-                f"tokens_per_frame={tokens_per_frame:g}: a block of {frames} frames has at least "
-                f"one token, so give {1 / frames:g} or more"
-            )
-        return min(most, asked)
+        return read_videos(self.codec, self.framing, videos, tokens_per_frame)
 
     # Video to text
 
@@ -301,7 +271,7 @@ class Model:
         sampling: Sampling | None = None,
     ) -> Clip:
         """A video with what comes after it, see `lm.continuing.continue_clip`."""
-        return continue_clip(self, _clip(video), seconds, prompt, seed, sampling)
+        return continue_clip(self, as_clip(video), seconds, prompt, seed, sampling)
 
     # Running prompts
 
@@ -346,14 +316,6 @@ class Model:
             if progress is not None:
                 progress(len(part))
         return ranked
-
-
-def _clip(video: Clip | str | Path) -> Clip:
-    if isinstance(video, Clip):
-        return video
-    from data.reading import read_clip
-
-    return read_clip(video)
 
 
 def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -1,0 +1,77 @@
+"""Watching: whatever can be shown to a model, as the tokens that it reads.
+
+Knows codec and framing. Knows no ids and no network but the codec.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from data.clip import Clip
+from lm.framing import Framing
+from tokenizer.codec import Codec
+from tokenizer.tokens import VideoTokens
+
+Seen = Clip | VideoTokens | str | Path  # what can be shown to a model
+ROWS = 64  # clips encoded side by side
+
+
+def read_videos(
+    codec: Codec,
+    framing: Framing,
+    videos: Sequence[Seen],
+    tokens_per_frame: float | None = None,
+) -> list[VideoTokens]:
+    """The tokens of videos in a model's format, those of one shape encoded together.
+
+    Args:
+        codec: The model's.
+        framing: What clips the model knows.
+        videos: What to read; tokens are cut to the rate and else taken as they are.
+        tokens_per_frame: At most so many; None: the rate the model was trained at.
+    """
+    most = _most_tokens(codec, framing, tokens_per_frame)
+    done: dict[int, VideoTokens] = {}
+    shapes: dict[torch.Size, list[tuple[int, Clip]]] = {}
+    for i, video in enumerate(videos):
+        if isinstance(video, VideoTokens):
+            done[i] = video.keep(most)
+            continue
+        clip = framing.fit(as_clip(video))
+        shapes.setdefault(clip.frames.shape, []).append((i, clip))
+    for members in shapes.values():
+        for first in range(0, len(members), ROWS):
+            part = members[first : first + ROWS]
+            frames = torch.stack([clip.frames for _, clip in part])
+            times = torch.stack([clip.timestamps for _, clip in part])
+            encoded = codec.encode_batch(frames, times)
+            for (i, _), tokens in zip(part, encoded, strict=True):
+                done[i] = tokens.keep(most)
+    return [done[i] for i in range(len(videos))]
+
+
+def as_clip(video: Clip | str | Path) -> Clip:
+    """A clip, read from its file if it is not one."""
+    if isinstance(video, Clip):
+        return video
+    from data.reading import read_clip
+
+    return read_clip(video)
+
+
+def _most_tokens(codec: Codec, framing: Framing, tokens_per_frame: float | None) -> int:
+    """Tokens to keep of a block."""
+    frames, most = codec.block_frames, framing.max_block_tokens
+    if tokens_per_frame is None:
+        return most
+    asked = math.floor(tokens_per_frame * frames) if math.isfinite(tokens_per_frame) else 0
+    if asked < 1:
+        raise ValueError(
+            f"tokens_per_frame={tokens_per_frame:g}: a block of {frames} frames has at least "
+            f"one token, so give {1 / frames:g} or more"
+        )
+    return min(most, asked)
