@@ -21,16 +21,20 @@ from tokenizer.rate import Rate
 
 
 @pytest.fixture(
-    params=[(ConvBackbone, 0), (FactoredBackbone, 0), (ConvBackbone, 2), (FactoredBackbone, 3)],
-    ids=["conv", "factored", "conv-summary", "factored-summary"],
+    params=[
+        (ConvBackbone, {}),
+        (FactoredBackbone, {}),
+        (ConvBackbone, {"summary": 2}),
+        (FactoredBackbone, {"summary": 3}),
+        (FactoredBackbone, {"rate_conditioned": True}),
+    ],
+    ids=["conv", "factored", "conv-summary", "factored-summary", "rate-conditioned"],
 )
 def codec(request: pytest.FixtureRequest) -> Codec:
     """A tiny codec of random weights: 2 latents in time per block of 4 frames, 8 pixels a side."""
     torch.manual_seed(0)
-    kind, summary = request.param
-    backbone: Backbone = kind(
-        channels=8, latent_channels=8, blocks=1, latent_blocks=1, summary=summary
-    )
+    kind, choices = request.param
+    backbone: Backbone = kind(channels=8, latent_channels=8, blocks=1, latent_blocks=1, **choices)
     made = Codec(backbone, FSQ((8, 5, 5, 5)), block_frames=4)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)

@@ -18,7 +18,10 @@ from tokenizer.backbone import Backbone
 from tokenizer.convolution import pair, small_conv3d, worthwhile
 from tokenizer.layers import Past
 from tokenizer.ordering import MAX_LEVEL, NOTHING
+from tokenizer.rate_conditioning import RateModulation
 from tokenizer.summary import Spread, Summarise
+
+ZERO_ALLOWED = ("summary", "rate_conditioned")
 
 
 class Spatial(nn.Conv2d):
@@ -66,16 +69,21 @@ class Norm(nn.Module):
 
 
 class FactoredResidual(nn.Module):
-    """x + temporal(activation(spatial(norm(x))))."""
+    """x + temporal(activation(spatial(norm(x)))), the norm's outcome modulated by the rate."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, modulated: bool = False) -> None:
         super().__init__()
         self.norm = Norm(channels)
+        self.modulation = RateModulation(channels) if modulated else None
         self.spatial = Spatial(channels, channels)
         self.temporal = Temporal(channels, channels)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
-        return x + self.temporal(F.silu(self.spatial(self.norm(x))), past)
+    def forward(self, x: Tensor, past: Past, share: Tensor | None = None) -> Tensor:
+        y = self.norm(x)
+        if self.modulation is not None and share is not None:
+            gain, shift = self.modulation(share)
+            y = y * gain.to(y.dtype) + shift.to(y.dtype)
+        return x + self.temporal(F.silu(self.spatial(y)), past)
 
 
 class FactoredBackbone(Backbone):
@@ -91,6 +99,7 @@ class FactoredBackbone(Backbone):
         blocks: Residual blocks at patch resolution, on each side.
         latent_blocks: Residual blocks at latent resolution, on each side.
         summary: Vectors that speak for the whole block, before those of its latents.
+        rate_conditioned: Whether the decoder's layers are told what share of the tokens was kept.
     """
 
     def __init__(
@@ -104,6 +113,7 @@ class FactoredBackbone(Backbone):
         blocks: int = 2,
         latent_blocks: int = 2,
         summary: int = 0,
+        rate_conditioned: bool = False,
     ) -> None:
         super().__init__()
         self.arguments = {
@@ -116,9 +126,10 @@ class FactoredBackbone(Backbone):
             "blocks": blocks,
             "latent_blocks": latent_blocks,
             "summary": summary,
+            "rate_conditioned": rate_conditioned,
         }
         for name, value in self.arguments.items():
-            if value < (0 if name.endswith("blocks") or name == "summary" else 1):
+            if value < (0 if name.endswith("blocks") or name in ZERO_ALLOWED else 1):
                 raise ValueError(f"{name}={value}: a FactoredBackbone needs a positive number")
         self.summary = summary
         self.patch, self.stride, self.time_stride = patch, stride, time_stride
@@ -135,9 +146,10 @@ class FactoredBackbone(Backbone):
         self.hops = nn.Embedding(NOTHING + 1, wide)
         self.summarise = Summarise(wide, dim, summary) if summary else None
         self.spread = Spread(wide, dim, summary) if summary else None
-        self.decoder = nn.ModuleList([FactoredResidual(wide) for _ in range(latent_blocks)])
+        told = rate_conditioned
+        self.decoder = nn.ModuleList([FactoredResidual(wide, told) for _ in range(latent_blocks)])
         self.widen = nn.Linear(wide, folded)
-        self.up = nn.ModuleList([FactoredResidual(channels) for _ in range(blocks)])
+        self.up = nn.ModuleList([FactoredResidual(channels, told) for _ in range(blocks)])
         self.head_norm = Norm(channels)
         self.head = Spatial(channels, pixels)
         nn.init.zeros_(self.level.weight)
@@ -171,11 +183,12 @@ class FactoredBackbone(Backbone):
         if self.spread is not None:
             x = x + self.spread(told, counts)[:, None]
         x = x.unflatten(1, grid)
+        share = counts.to(x.device) / vectors.shape[1]
         for block in self.decoder:
-            x = block(x, past)
+            x = block(x, past, share)
         x = unfold(self.widen(x), self.time_stride, self.stride)  # (B, T, H/patch, W/patch, C)
         for block in self.up:
-            x = block(x, past)
+            x = block(x, past, share)
         x = unfold(self.head(self.head_norm(x)), 1, self.patch)
         return x.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W)
 

@@ -171,15 +171,20 @@ def check_recipe(codec: Codec, recipe: Recipe) -> None:
 
 
 def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
-    """Muon for the networks' kernels and matrices, AdamW for embeddings, label head, quantizer."""
+    """Muon for the networks' kernels and matrices, AdamW for all else."""
     tables = {f"backbone.{name}.weight" for name in ("level", "hops")}
     tables.add("label_head.read.weight")
+
+    def is_matrix(name: str, _: Tensor) -> bool:
+        other = name.startswith("quantizer.") or ".modulation." in name
+        return name not in tables and not other
+
     return MuonAdamW(
         codec.named_parameters(),
         matrix_lr=recipe.matrix_lr,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
-        is_matrix=lambda name, _: name not in tables and not name.startswith("quantizer."),
+        is_matrix=is_matrix,
     )
 
 
