@@ -21,7 +21,7 @@ PIECES = Pieces.train(["a b c"], 8)
 
 
 @given(
-    order=st.sampled_from(["interlaced", "raster"]),
+    order=st.sampled_from(["interlaced", "time-interlaced", "raster"]),
     time=st.integers(1, 4),
     summary=st.integers(0, 3),
     height=st.integers(1, 40),

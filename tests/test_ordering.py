@@ -12,7 +12,7 @@ from tokenizer.ordering import Order, order_grid
 sides = st.integers(1, 9)
 
 
-@pytest.mark.parametrize("order", ["interlaced", "raster"])
+@pytest.mark.parametrize("order", ["interlaced", "time-interlaced", "raster"])
 @given(time=sides, height=sides, width=sides)
 def test_any_grid_is_permuted_and_parents_come_first(
     order: Order, time: int, height: int, width: int
@@ -39,9 +39,16 @@ def test_sources_are_kept_tokens(time: int, height: int, width: int, data: st.Da
     assert torch.equal(torch.where(own, tokens, -1), torch.where(own, made.rank, -1))
 
 
-def test_prefixes_of_powers_of_two_are_lattices() -> None:
-    made = order_grid("interlaced", 4, 8, 8)
-    for count, (dt, dh, dw) in {4: (4, 4, 4), 32: (2, 2, 2), 128: (2, 1, 1), 64: (2, 2, 1)}.items():
+LATTICES: dict[Order, dict[int, tuple[int, int, int]]] = {  # spacing in time, height, width
+    "interlaced": {4: (4, 4, 4), 32: (2, 2, 2), 128: (2, 1, 1), 64: (2, 2, 1)},
+    "time-interlaced": {4: (4, 4, 4), 32: (2, 2, 2), 64: (1, 2, 2), 128: (1, 2, 1)},
+}
+
+
+@pytest.mark.parametrize("order", LATTICES)
+def test_prefixes_of_powers_of_two_are_lattices(order: Order) -> None:
+    made = order_grid(order, 4, 8, 8)
+    for count, (dt, dh, dw) in LATTICES[order].items():
         places = made.permutation[:count].sort().values
         lattice = [
             t * 64 + h * 8 + w

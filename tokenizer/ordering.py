@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-Order = Literal["interlaced", "raster"]
+Order = Literal["interlaced", "time-interlaced", "raster"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 MAX_LEVEL = 12  # halvings told apart: 2^12 places of a block, beyond which levels look alike
 NOTHING = MAX_LEVEL + 1  # the number of hops that stands for: no token of the grid was kept
 
@@ -73,6 +74,9 @@ def order_grid(order: Order, time: int, height: int, width: int) -> Ordering:
     spacing along one axis: width, then height, then time, over and over. The rank of one place
     relative to another depends on neither the size of the grid nor the place of a crop on it.
 
+    time-interlaced: the same with time, then width, then height: half a block's tokens say how it
+    goes on before pictures get their last detail. Better where all moves (docs/log.md).
+
     raster: time, then rows, then columns; a cut keeps the first frames.
     """
     with torch.inference_mode(False):  # cached: must serve training too
@@ -88,19 +92,20 @@ def _order_grid(order: Order, time: int, height: int, width: int) -> Ordering:
         parent = torch.where(t > 0, place - height * width, torch.where(w > 0, place - 1, place))
         parent = torch.where((t == 0) & (w == 0) & (h > 0), place - width, parent)
         return Ordering(place, place.clone(), parent, torch.zeros_like(place))
-    if order != "interlaced":
-        raise ValueError(f"order={order!r}: choose interlaced or raster")
+    if order not in ORDERS:
+        raise ValueError(f"order={order!r}: choose one of {', '.join(ORDERS)}")
+    axes = [(w, 1), (h, width), (t, height * width)]  # coarsest first
+    if order == "time-interlaced":
+        axes = [axes[2], *axes[:2]]
     bits = max(1, (max(time, height, width) - 1).bit_length())
     backwards = torch.zeros_like(place)  # Morton code read from its lowest bit
     level = torch.full_like(place, MAX_LEVEL)
     parent = place.clone()
     for bit in reversed(range(bits)):
-        axes = ((2, w, 1), (1, h, width), (0, t, height * width))  # time is the finest
-        for axis, coordinate, stride in axes:
+        for number, (coordinate, stride) in enumerate(axes):
             on = coordinate >> bit & 1
-            shift = 3 * (bits - 1 - bit) + (2 - axis)
-            backwards += on << shift
-            level = torch.where(on > 0, min(MAX_LEVEL, 3 * bit + axis), level)
+            backwards += on << 3 * (bits - 1 - bit) + number
+            level = torch.where(on > 0, min(MAX_LEVEL, 3 * bit + 2 - number), level)
             parent = torch.where(on > 0, place - (on << bit) * stride, parent)
     permutation = backwards.argsort()
     rank = torch.empty_like(permutation)

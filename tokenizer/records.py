@@ -24,7 +24,7 @@ from fractions import Fraction
 from typing import Any
 from zlib import crc32
 
-from tokenizer.ordering import BlockLayout
+from tokenizer.ordering import ORDERS, BlockLayout
 
 MAGIC = b"\x89KVT\r\n\x1a\n"
 END_MAGIC = b"\x89KVTend\n"
@@ -122,7 +122,7 @@ def unpack_header(fields: dict[str, Any]) -> Header:
 
 def _layout(order: str, time: int, space_stride: int, summary: int) -> BlockLayout:
     numbers = time, space_stride, summary
-    if order not in ("interlaced", "raster") or not all(
+    if order not in ORDERS or not all(
         type(n) is int and low <= n <= 1 << 16 for n, low in zip(numbers, (1, 1, 0), strict=True)
     ):
         raise ValueError("the layout of blocks is none")
