@@ -55,7 +55,7 @@ class Model:
     """
 
     def __init__(self, decoder: Decoder, vocabulary: Vocabulary, codec: Codec) -> None:
-        if codec.codec_id != vocabulary.codec_id:
+        if codec.tokens_id != vocabulary.codec_id:
             raise ValueError(
                 f"codec {codec.codec_id} with a language model trained on tokens of "
                 f"{vocabulary.codec_id}: load the codec it was trained with"

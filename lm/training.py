@@ -76,7 +76,7 @@ class LanguageTraining(LightningModule):
         if not self._codec:
             path = self.data.shards.parent / "codec" if self.codec_path is None else self.codec_path
             codec = open_codec(Path(path))
-            if codec.codec_id != self.data.vocabulary.codec_id:
+            if codec.tokens_id != self.data.vocabulary.codec_id:
                 raise ValueError(
                     f"codec {path} is {codec.codec_id}, the token shards were made by "
                     f"{self.data.vocabulary.codec_id}: give that codec with --model.codec"

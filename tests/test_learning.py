@@ -76,7 +76,7 @@ def test_emphasis_has_mean_one_and_favours_what_moves() -> None:
 
 def test_losses_by_name() -> None:
     a, b = torch.zeros(1, 1, 3, 2, 2), torch.full((1, 1, 3, 2, 2), 0.5)
-    losses = reconstruction_losses(a, b, torch.ones(1, 1, 1, 2, 2))
+    losses = reconstruction_losses(a, b, torch.ones(1, 1, 1, 2, 2), LossWeights())
     assert float(losses["l2"]) == 0.25 and float(losses["l1"]) == 0.5
     assert float(LossWeights(l2=2.0, l1=0.3).total(losses)) == pytest.approx(0.65)
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tokenizer.callbacks import Clock, FiniteGuard
+from tokenizer.clip_data import ClipData
 from tokenizer.codec import Codec
 from tokenizer.fitting import FitReport, choose_precision
-from tokenizer.training import ClipData, CodecTraining, fit
+from tokenizer.training import CodecTraining, fit
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "tokenizer"
 QUANTIZER_OF = {  # of the deltas that change it

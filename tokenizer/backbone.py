@@ -27,6 +27,9 @@ class Backbone(nn.Module):
     time_stride: int  # frames per latent
     space_stride: int  # pixels per latent, both ways
     summary: int = 0  # vectors that speak for the whole block
+    decoder_parts: tuple[str, ...] = (  # submodules that no code depends on
+        *("from_vector", "hops", "spread", "decoder", "widen", "up", "head_norm", "head"),
+    )
     arguments: dict[str, Any]  # JSON values that build this backbone again
 
     def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:

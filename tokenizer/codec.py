@@ -54,6 +54,8 @@ class Codec(nn.Module):
         order: Order of a block's tokens, coarse to fine.
         trained_size: Height and width in pixels of the training clips; far from it encoding warns.
         label_head: What reads labels off the codes, where the codec was trained with labels.
+        codes_of: Name of the codec whose decoder was trained further to make this one: both make
+            the very same codes, and each decodes the other's tokens.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Codec(nn.Module):
         order: Order = "interlaced",
         trained_size: tuple[int, int] | None = None,
         label_head: LabelHead | None = None,
+        codes_of: str | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone or FactoredBackbone()
@@ -82,6 +85,7 @@ class Codec(nn.Module):
         self.order: Order = order
         self.trained_size = trained_size
         self.label_head = label_head
+        self.codes_of = codes_of
         self._fingerprint: tuple[int, str] | None = None
 
     # --- what it is
@@ -132,12 +136,18 @@ class Codec(nn.Module):
         parts = {"backbone": self.backbone, "quantizer": self.quantizer}
         named = {k: {"class": type(v).__name__, "arguments": v.arguments} for k, v in parts.items()}
         labels = {} if self.label_head is None else {"labels": self.label_head.classes}
-        return {**named, **labels, "block_frames": self.block_frames, "order": self.order}
+        same = {} if self.codes_of is None else {"codes_of": self.codes_of}
+        return {**named, **labels, **same, "block_frames": self.block_frames, "order": self.order}
+
+    @property
+    def tokens_id(self) -> str:
+        """The name that tokens bear: this codec's, or that of the first one with its codes."""
+        return self.codec_id if self.codes_of is None else self.codes_of
 
     @property
     def codec_id(self) -> str:
         """Name of this codec: strides, quantizer and a hash of its design and weights."""
-        version = weights_version(self)
+        version = hash((weights_version(self), self.codes_of))
         if self._fingerprint is None or self._fingerprint[0] != version:
             stride = f"{self.backbone.time_stride}x{self.backbone.space_stride}"
             name = f"{type(self.quantizer).__name__.lower()}{self.codebook_size}"

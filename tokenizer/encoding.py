@@ -119,7 +119,7 @@ def encode_source(
     began, total = time.perf_counter(), len(source)
     meta = {
         "kind": "video-tokens",
-        "codec_id": codec.codec_id,
+        "codec_id": codec.tokens_id,
         "codebook_size": codec.codebook_size,
         "block_frames": codec.block_frames,
         "layout": codec.layout.to_json(),

@@ -164,7 +164,7 @@ def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> Dec
         if prior is not None and coding != "static":
             warnings.warn(f"--prior {prior} has no effect: {file} is {coding}", stacklevel=2)
         codec = open_codec(model)
-        if codec.codec_id != reader.header.codec_id:
+        if codec.tokens_id != reader.header.codec_id:
             raise ValueError(
                 f"{file} holds tokens of codec {reader.header.codec_id}, which {codec.codec_id} in "
                 f"{model} cannot decode: give the codec that made them"

@@ -9,8 +9,9 @@ Legend: S clips, T, H, W frames and pixels.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -58,6 +59,9 @@ class Recipe:
     """Share of clips that keep all their tokens once dropping has begun."""
     average: float = 0.99
     """Decay of the averaged weights that are saved and evaluated."""
+    train: Literal["all", "decoder"] = "all"
+    """What is trained: everything, or the decoder of a trained codec, so that its codes stay as
+    they are, to the bit, and so do token files and language models."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +150,21 @@ def training_losses(
     elif recipe.crop:
         frames = frames[: recipe.whole_clips]
         labels = None if labels is None else labels[: recipe.whole_clips]
+    all_of_it = recipe.train == "all"
+    codec.quantizer.train(all_of_it)  # in eval mode it has no loss and moves no codebook
     slots = codec.slots_per_block(*frames.shape[-2:])
     counts = draw_counts(len(frames), slots, progress, recipe, generator, codec.summary)
-    out = codec(frames, counts, rounding=progress >= recipe.round_from)
-    target = to_float(frames)
-    losses = reconstruction_losses(out.pixels, target, emphasis(target, recipe.emphasis))
-    losses["quantizer"] = out.quantizer_loss
-    if labels is not None and codec.label_head is not None and recipe.weights.labels:
+    rounding = progress >= recipe.round_from or not all_of_it
+    out = codec(frames, counts, rounding)
+    target, weights = to_float(frames), recipe.weights
+    weight = emphasis(target, recipe.emphasis)
+    losses = reconstruction_losses(out.pixels, target, weight, weights)
+    if not all_of_it:
+        return losses
+    if weights.quantizer:
+        losses["quantizer"] = out.quantizer_loss
+    told = labels is not None and labels.shape[1] > 0
+    if told and codec.label_head is not None and weights.labels:
         losses["labels"] = codec.label_head.loss(out.vectors, labels, counts)
     return losses
 
@@ -169,9 +181,42 @@ def check_recipe(codec: Codec, recipe: Recipe) -> None:
         if getattr(recipe, name) < 1:
             raise ValueError(f"{name}={getattr(recipe, name)}: at least one")
 
+    for change in ineffective(recipe):
+        warnings.warn(change, stacklevel=3)
+
+
+def ineffective(recipe: Recipe) -> list[str]:
+    """Of each setting that was changed without effect: what makes it so, in one line."""
+    usual, found = Recipe(), []
+
+    def tell(cause: str, *names: str) -> None:
+        for name in names:
+            if (value := getattr(recipe, name)) != getattr(usual, name):
+                found.append(f"recipe.{name}={value} has no effect: {cause}")
+
+    if recipe.crop == 0:
+        tell("recipe.crop is 0, clips are whole", "crops_per_clip", "crop_until", "whole_clips")
+    if recipe.drop_from >= 1:
+        tell("recipe.drop_from is 1, no tokens are dropped", "full_rate")
+    if recipe.train == "decoder":
+        tell("only the decoder is trained, codes are always rounded", "round_from")
+    return found
+
+
+def trained_parameters(codec: Codec, recipe: Recipe) -> list[tuple[str, torch.nn.Parameter]]:
+    """The named parameters that a recipe trains; the gradients of all others are switched off."""
+    heads = tuple(f"backbone.{part}." for part in codec.backbone.decoder_parts)
+    named = list(codec.named_parameters())
+    for name, p in named:
+        p.requires_grad_(recipe.train == "all" or name.startswith(heads))
+    return [(name, p) for name, p in named if p.requires_grad]
+
 
 def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
-    """Muon for the networks' kernels and matrices, AdamW for all else."""
+    """Muon for the networks' kernels and matrices, AdamW for all else.
+
+    With `recipe.train` of decoder, all else of the codec is frozen.
+    """
     tables = {f"backbone.{name}.weight" for name in ("level", "hops")}
     tables.add("label_head.read.weight")
 
@@ -180,7 +225,7 @@ def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
         return name not in tables and not other
 
     return MuonAdamW(
-        codec.named_parameters(),
+        trained_parameters(codec, recipe),
         matrix_lr=recipe.matrix_lr,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,

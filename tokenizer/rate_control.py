@@ -110,7 +110,7 @@ class RateControl:
             width=self.served.width,
             block_frames=self.codec.block_frames,
             codebook_size=self.codec.codebook_size,
-            codec_id=self.codec.codec_id,
+            codec_id=self.codec.tokens_id,
         )
         reached, exact = None, False
         if self._probe is not None:

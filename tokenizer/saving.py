@@ -58,6 +58,7 @@ def load_codec(path: Path) -> Codec:
             order=record["order"],
             trained_size=None if size is None else (size[0], size[1]),
             label_head=None if head is None else LabelHead(network.summary, quantizer.dim, head),
+            codes_of=record.get("codes_of"),
         )
         codec.load_state_dict(load_file(path / "codec.safetensors"))
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:

@@ -50,7 +50,7 @@ def write_stream(
     waiting: list[torch.Tensor] = []
     times: list[float] = []
     with TokenWriter(
-        path, codec.codec_id, height, width, codec.block_frames, codec.codebook_size, prior
+        path, codec.tokens_id, height, width, codec.block_frames, codec.codebook_size, prior
     ) as writer:
         for image, seconds in itertools.chain((first,), frames):
             if image.shape[:2] != size:

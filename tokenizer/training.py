@@ -1,4 +1,4 @@
-"""Lightning shells for codec training: `CodecTraining` the module, `ClipData` the clips.
+"""Lightning shell for codec training: `CodecTraining`.
 
 Thin: what is learned and how stands in `tokenizer.learning`. A resumed run equals an uninterrupted
 one because data and randomness of each step follow from (seed, step) alone.
@@ -12,18 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from data.clip import Clip
-from data.collation import collate
-from data.labels import class_numbers, label_classes, labels_of
-from data.order import ShuffledBatches, StepLoader
-from data.source import Source, open_source
 from tokenizer.backbone import Backbone
 from tokenizer.blocks import to_uint8
 from tokenizer.callbacks import log_video, progress_of
+from tokenizer.clip_data import ClipData
 from tokenizer.codec import Codec
 from tokenizer.label_head import LabelHead
 from tokenizer.learning import (
@@ -52,6 +47,7 @@ class CodecTraining(LightningModule):
         order: Order of a block's tokens, coarse to fine.
         recipe: How to train.
         rates: Tokens per frame at which held-out clips are watched, besides the full rate.
+        init_from: Folder of a trained codec to go on from; its design replaces the one given.
         seed: Of crops and token dropping; follows --seed_everything.
     """
 
@@ -65,10 +61,18 @@ class CodecTraining(LightningModule):
         order: Order = "interlaced",
         recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
         rates: list[float] | None = None,
+        init_from: Path | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.codec = Codec(backbone, quantizer, block_frames, order)
+        if init_from is not None:
+            self.codec = continued(init_from, self.codec, recipe)
+        elif recipe.train == "decoder":
+            raise ValueError(
+                "recipe.train=decoder without model.init_from: give the folder of the codec whose "
+                "codes are to be kept"
+            )
         check_recipe(self.codec, recipe)
         self.recipe, self.rates, self.seed = recipe, rates or [], seed
         self.average = Average(self.codec, recipe.average)  # again once there is a label head
@@ -85,12 +89,16 @@ class CodecTraining(LightningModule):
                 "summary is 0 and labels are read off summary tokens",
                 stacklevel=2,
             )
-        elif wanted and self.codec.label_head is None:
+        elif wanted and self._lacks_head(classes):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 dim = self.codec.quantizer.dim
                 self.codec.label_head = LabelHead(self.codec.summary, dim, classes)
             self.average = Average(self.codec, self.recipe.average)
+
+    def _lacks_head(self, classes: dict[str, list[str]]) -> bool:
+        head = self.codec.label_head
+        return self.recipe.train == "all" and (head is None or head.classes != classes)
 
     def configure_optimizers(self) -> MuonAdamW:
         return make_optimizer(self.codec, self.recipe)
@@ -113,8 +121,8 @@ class CodecTraining(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         frames, labels = batch
-        if self.codec.trained_size is None:
-            self.codec.trained_size = (frames.shape[-2], frames.shape[-1])
+        sizes = [(frames.shape[-2], frames.shape[-1]), self.codec.trained_size or (0, 0)]
+        self.codec.trained_size = max(sizes, key=lambda size: size[0] * size[1])
         generator = step_generator(self.seed, self.global_step)
         progress = progress_of(self.trainer)
         losses = training_losses(self.codec, frames, progress, self.recipe, generator, labels)
@@ -182,106 +190,24 @@ class CodecTraining(LightningModule):
         return folder / "codec"
 
 
-class ClipData(LightningDataModule):
-    """Clips to train on and held-out ones to watch.
+def continued(path: Path, asked: Codec, recipe: Recipe) -> Codec:
+    """The codec saved at `path` to train further, in training mode.
 
     Args:
-        source: A folder of clips (`data.folder.Folder` says what is held out of it),
-            scenes:easy|standard|hard, or hub:NAME.
-        num_frames: Frames of a clip.
-        height: Pixels.
-        width: Pixels.
-        fps: Frames a second to sample at; None keeps every frame of files.
-        batch_size: Clips of a step.
-        num_clips: At most so many training clips; None for all.
-        held_out: Clips to watch.
-        workers: Processes that make batches beside the training; 0 makes them between steps.
-        strict: Stop at the first clip that cannot be read.
-        seed: Of the order of the clips; follows --seed_everything.
+        path: Folder of a saved codec.
+        asked: The codec that the settings describe; where its design differs, a warning says so.
+        recipe: How it will be trained; if the decoder only, tokens keep the name they had.
     """
-
-    def __init__(
-        self,
-        source: str,
-        num_frames: int = 8,
-        height: int = 32,
-        width: int = 32,
-        fps: float | None = None,
-        batch_size: int = 16,
-        num_clips: int | None = None,
-        held_out: int = 64,
-        workers: int = 0,
-        strict: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self.batch_size, self.workers, self.seed = batch_size, workers, seed
-        self.counts = {"train": num_clips, "heldout": held_out}
-        self.options: dict[str, Any] = {
-            "num_frames": num_frames,
-            "height": height,
-            "width": width,
-            "fps": fps,
-            "strict": strict,
-        }
-        self.spec = source
-        self.sources: dict[str, Source] = {}
-        self.classes: dict[str, list[str]] = {}  # of the training clips' labels
-
-    def setup(self, stage: str) -> None:
-        for split, count in self.counts.items():
-            if split not in self.sources:
-                self.sources[split] = open_source(
-                    self.spec, split=split, num_clips=count, cache=True, **self.options
-                )
-        if not self.classes:
-            self.classes = label_classes(self.sources["train"])
-
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        assert self.trainer is not None
-        batches = ShuffledBatches(
-            len(self.sources["train"]),
-            self.batch_size,
-            self.seed,
-            self.trainer.global_rank,
-            self.trainer.world_size,
+    codec = Codec.load(path)
+    if any(codec.config().get(key) != value for key, value in asked.config().items()):
+        warnings.warn(
+            f"init_from={path} brings its own design: model.backbone, quantizer, block_frames and "
+            "order have no effect where they differ",
+            stacklevel=3,
         )
-        start = self.trainer.global_step
-        steps = StepLoader(batches, _Fetch(self.sources["train"], self.classes), start)
-        return DataLoader(steps, batch_size=None, num_workers=self.workers)
-
-    def val_dataloader(self) -> DataLoader[Tensor]:
-        return DataLoader(
-            _Frames(self.sources["heldout"]), batch_size=self.batch_size, num_workers=0
-        )
-
-
-class _Fetch:
-    """The frames of one step's clips, uint8 (S, T, 3, H, W), and their labels as numbers."""
-
-    def __init__(self, source: Source, classes: dict[str, list[str]]) -> None:
-        self.source, self.classes = source, classes
-
-    def __call__(self, step: int, indices: list[int]) -> tuple[Tensor, Tensor]:
-        labels = class_numbers(labels_of(self.source, indices), self.classes)
-        draw = getattr(self.source, "frames", None)  # made worlds draw a batch at once
-        if draw is not None:
-            return draw(indices), labels
-        return collate([self.source[index] for index in indices]).frames, labels
-
-
-class _Frames(Dataset[Tensor]):
-    """The frames of each clip, uint8 (T, 3, H, W)."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Tensor:
-        clip: Clip = self.source[index]
-        return clip.frames
+    codec.codes_of = codec.tokens_id if recipe.train == "decoder" else None
+    codec.trained_size = None
+    return codec.train()
 
 
 def fit(argv: Sequence[str]) -> FitReport:

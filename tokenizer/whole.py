@@ -48,7 +48,7 @@ def encode_clips(
 def decode_clips(codec: Codec, tokens: Sequence[VideoTokens]) -> list[Clip]:
     """The clips of tokens, decoding those of one size and number of blocks together."""
     groups: dict[tuple[int, int, int], list[int]] = {}
-    codec_id = codec.codec_id
+    codec_id = codec.tokens_id
     for i, item in enumerate(tokens):
         if item.codec_id != codec_id:
             raise ValueError(
