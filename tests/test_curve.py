@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ from data.clip import Clip
 from data.source import Skipped
 from tokenizer.codec import Codec
 from tokenizer.evaluate import evaluate
+from tokenizer.metrics import CodeUsage
 from tokenizer.rate import Rate
 from tokenizer.studies.curve import Curve, load_curve, pool, save_curve
-from tokenizer.studies.learned import CodecCoder, codec_curve
+from tokenizer.studies.learned import CodecCoder, codec_curve, prior_of_source
 from tokenizer.studies.measuring import measure, survey
-from tokenizer.tokens import VideoTokens
 
 
 class Clips:
@@ -100,13 +101,20 @@ def test_a_draw_of_clips_is_the_curve_of_those_clips(curve: Curve) -> None:
 
 
 def test_coded_bits_become_the_price(tiny_codec: Codec, curve: Curve) -> None:
-    def half(tokens: VideoTokens) -> float:
-        return tokens.num_tokens * tokens.bits_per_token / 2
+    prior = prior_of_source(tiny_codec, Clips())
+    coded = codec_curve(tiny_codec, Clips(), "coded", prior=prior)
+    assert coded.protocol["bpp"] == "coded" and coded.protocol["prior"] == [prior.name]
+    assert coded.metric("bpp") == coded.metric("bpp-coded")
+    assert coded.metric("bpp-packed") == curve.metric("bpp")[:1]
+    assert coded.metric("bpp-coded") <= coded.metric("bpp-packed") < coded.metric("bpp-file")
 
-    coded = codec_curve(tiny_codec, Clips(), "coded", coded_bits=half)
-    assert coded.protocol["bpp"] == "coded" and coded.protocol["entropy_coding"]
-    nominal = curve.metric("bpp-nominal")[0]
-    assert coded.metric("bpp")[0] == pytest.approx(nominal / 2) == coded.metric("bpp-coded")[0]
+
+def test_codes_are_counted_over_all_clips(tiny_codec: Codec, curve: Curve) -> None:
+    usage = CodeUsage(tiny_codec.codebook_size)
+    for clip in (Clips()[number] for number in range(len(Clips()))):
+        usage.update(torch.cat(tiny_codec.encode(clip).codes))
+    assert curve.metric("used-codes")[0] == usage.used
+    assert curve.metric("entropy")[0] == math.log2(usage.perplexity)
 
 
 def test_several_codecs_make_one_curve(tiny_codec: Codec, curve: Curve) -> None:

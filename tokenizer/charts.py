@@ -101,15 +101,13 @@ class _Scale:
 
 
 def _y_axis(values: Sequence[float], down: _Scale) -> str:
-    low, high = min(values), max(values)
     marks = []
-    for step in range(4):
-        value = low + (high - low) * step / 3
+    for value in _round_ticks(min(values), max(values)):
         place = down(value)
         marks.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{place:.1f}" y2="{place:.1f}" '
             f'stroke="var(--line)"/><text x="{_LEFT - 5}" y="{place + 4:.1f}" '
-            f'text-anchor="end">{value:.3g}</text>'
+            f'text-anchor="end">{_told(value)}</text>'
         )
     return "".join(marks)
 
@@ -121,7 +119,7 @@ def _x_axis(chart: Chart, values: Sequence[float], across: _Scale) -> str:
         near_end = place > _WIDTH - _RIGHT - 12
         anchor = "start" if place < _LEFT + 12 else "end" if near_end else "middle"
         marks.append(
-            f'<text x="{place:.1f}" y="{_HEIGHT - 17}" text-anchor="{anchor}">{value:.3g}</text>'
+            f'<text x="{place:.1f}" y="{_HEIGHT - 17}" text-anchor="{anchor}">{_told(value)}</text>'
         )
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     label = html.escape(chart.x_label)
@@ -130,12 +128,31 @@ def _x_axis(chart: Chart, values: Sequence[float], across: _Scale) -> str:
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
-    """Four values evenly spread; round ones where the axis is logarithmic and they suffice."""
+    """Round values, four evenly spread ones where a logarithmic axis has too few of them."""
     if not log:
-        return [low + (high - low) * step / 3 for step in range(4)]
+        return _round_ticks(low, high)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5)):
         ticks = [m * 10.0**d for d in decades for m in steps if low <= m * 10.0**d <= high]
         if 3 <= len(ticks) <= 7:
             return ticks
     return [low * (high / low) ** (step / 3) for step in range(4)]
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Three to six round values from low to high, or low alone where they are equal."""
+    if high - low <= 1e-12 * max(1.0, abs(high)):
+        return [low]
+    size = 10.0 ** math.floor(math.log10(high - low))
+    for step in (size, size / 2, size / 5, size / 10):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first >= 2:
+            return [number * step for number in range(first, last + 1)]
+    raise AssertionError("a tenth of the range's decade fits at least ten times")
+
+
+def _told(value: float) -> str:
+    """A number as short as people write it: no exponent from a thousandth to a million."""
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    return f"{value:.6f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:.0f}"

@@ -33,6 +33,8 @@ class Recipe:
     """Weight of each loss by its logged name."""
     schedule: Schedule = field(default_factory=Schedule)
     """Learning rate over the run."""
+    matrices: Literal["muon", "adamw"] = "muon"
+    """What trains matrices and convolution kernels; with adamw `matrix_lr` has no effect."""
     matrix_lr: float = 0.02
     """Peak learning rate of Muon, for matrices and convolution kernels."""
     lr: float = 2e-3
@@ -194,6 +196,8 @@ def ineffective(recipe: Recipe) -> list[str]:
             if (value := getattr(recipe, name)) != getattr(usual, name):
                 found.append(f"recipe.{name}={value} has no effect: {cause}")
 
+    if recipe.matrices == "adamw":
+        tell("AdamW trains all, at recipe.lr", "matrix_lr")
     if recipe.crop == 0:
         tell("recipe.crop is 0, clips are whole", "crops_per_clip", "crop_until", "whole_clips")
     if recipe.drop_from >= 1:
@@ -222,7 +226,7 @@ def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
 
     def is_matrix(name: str, _: Tensor) -> bool:
         other = name.startswith("quantizer.") or ".modulation." in name
-        return name not in tables and not other
+        return recipe.matrices == "muon" and name not in tables and not other
 
     return MuonAdamW(
         trained_parameters(codec, recipe),

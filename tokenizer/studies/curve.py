@@ -47,7 +47,9 @@ class Curve:
     """Points of rate and quality in the order they were asked for.
 
     Keys of `results`: `bpp` bits per pixel of the kind that `protocol["bpp"]` names, `bpp-KIND`
-    of each kind, `bps` bits per second likewise, `tokens-per-frame`; `psnr-rgb` dB of the error
+    of each kind, `bps` and `bps-KIND` bits per second likewise, `tokens-per-frame` and
+    `tokens-per-second`; `used-codes` the share of the codebook seen and `entropy` of the codes in
+    bits a token; `psnr-rgb` dB of the error
     pooled over all pixels, `psnr-rgb-mean` dB mean over clips, `psnr-moving` dB pooled over pixels
     that changed, `ssim-rgb`. A curve made elsewhere may have others, and no clips.
     """
@@ -80,13 +82,15 @@ class Curve:
         clips: Sequence[ClipResult],
         protocol: dict[str, Any],
         timing: Lists | None = None,
+        others: Lists | None = None,
     ) -> Curve:
-        """The curve whose results are pooled over clips."""
+        """The curve whose results are pooled over clips, beside `others` that were found so."""
         pooled = pool(clips, np.ones((1, len(clips))))
         return cls(
             name,
             description,
-            {key: tuple(values[0].tolist()) for key, values in pooled.items()},
+            {key: tuple(values[0].tolist()) for key, values in pooled.items()}
+            | {key: tuple(values) for key, values in (others or {}).items()},
             {**protocol, "bpp": price(clips)},
             tuple(clips),
             {key: tuple(values) for key, values in (timing or {}).items()},
@@ -120,12 +124,16 @@ def pool(clips: Sequence[ClipResult], counts: np.ndarray) -> dict[str, np.ndarra
     spent = kinds[price(clips)]
     results = {"bpp": counts @ spent / area}
     results |= {f"bpp-{kind}": counts @ bits / area for kind, bits in kinds.items()}
-    seconds = [clip.seconds for clip in clips]
+    seconds, length = [clip.seconds for clip in clips], None
     if None not in seconds:
-        results["bps"] = counts @ spent / (counts @ np.array(seconds, np.float64))[:, None]
+        length = (counts @ np.array(seconds, np.float64))[:, None]
+        results["bps"] = counts @ spent / length
+        results |= {f"bps-{kind}": counts @ bits / length for kind, bits in kinds.items()}
     tokens = [clip.tokens for clip in clips]
     if None not in tokens:
         results["tokens-per-frame"] = counts @ np.array(tokens) / (counts @ frames)[:, None]
+        if length is not None:
+            results["tokens-per-second"] = counts @ np.array(tokens) / length
     moved = pixels * np.array([clip.moving for clip in clips])
     results["psnr-rgb"] = _psnr(counts @ (mse * pixels[:, None]) / area)
     results["psnr-rgb-mean"] = counts @ _psnr(mse) / counts.sum(1)[:, None]

@@ -6,22 +6,24 @@ It knows codecs and token files, not how a study compares them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from data.clip import Clip
 from data.source import Source
 from tokenizer.codec import Codec
+from tokenizer.encoding import batches
+from tokenizer.entropy import Prior
 from tokenizer.evaluate import Progress
 from tokenizer.files import save_tokens
-from tokenizer.rate import FULL, Rate, bits_per_code
+from tokenizer.priors import StaticPrior, count_codes, measured
+from tokenizer.rate import FULL, Rate
 from tokenizer.studies.curve import Curve
 from tokenizer.studies.measuring import Coded, measure
-from tokenizer.tokens import VideoTokens
-
-CodedBits = Callable[[VideoTokens], float]  # bits of a clip's codes after entropy coding
 
 
 class CodecCoder:
@@ -31,8 +33,8 @@ class CodecCoder:
         codecs: In eval mode; each is tried at every rate.
         rates: Tokens a frame, besides the full rate.
         shares: Shares of each clip's own full rate.
-        coded_bits: What entropy coding makes of a clip's codes; without it there are no `coded`
-            bits.
+        priors: Under which each codec's tokens are entropy-coded; without them there are no
+            `coded` bits.
     """
 
     def __init__(
@@ -40,47 +42,44 @@ class CodecCoder:
         codecs: Sequence[Codec],
         rates: Sequence[float] = (),
         shares: Sequence[float] = (),
-        coded_bits: CodedBits | None = None,
+        priors: Sequence[Prior] | None = None,
     ) -> None:
         if not codecs:
             raise ValueError("no codec: a curve wants at least one")
-        self.codecs, self.coded_bits = list(codecs), coded_bits
+        self.codecs = list(codecs)
+        self.priors = list(priors) if priors is not None else [None] * len(codecs)
         asked = [FULL, *(Rate(r) for r in rates), *(Rate(share=share) for share in shares)]
-        self._tries = [(codec, rate) for codec in codecs for rate in asked]
+        pairs = zip(self.codecs, self.priors, strict=True)
+        self._tries = [(codec, prior, rate) for codec, prior in pairs for rate in asked]
 
     @property
     def points(self) -> list[str]:
         several = len(self.codecs) > 1
         return [
             f"{codec.codec_id}, {_named(rate)}" if several else _named(rate)
-            for codec, rate in self._tries
+            for codec, _, rate in self._tries
         ]
 
     @property
     def protocol(self) -> dict[str, Any]:
         ids = [codec.codec_id for codec in self.codecs]
-        return {"codec": ids, "entropy_coding": self.coded_bits is not None}
+        return {"codec": ids, "prior": [prior and prior.name for prior in self.priors]}
 
     def code(self, clip: Clip, point: int) -> Coded:
-        codec, rate = self._tries[point]
+        codec, prior, rate = self._tries[point]
         began = time.perf_counter()
         tokens = codec.encode(clip, rate=rate)
         between = time.perf_counter()
         frames = codec.decode(tokens).frames
         ended = time.perf_counter()
-        width = bits_per_code(tokens.codebook_size)
         with TemporaryDirectory() as folder:
-            file = Path(folder) / "clip.kvt"
-            save_tokens(tokens, file)
-            size = file.stat().st_size
-        bits = {
-            "nominal": tokens.num_tokens * tokens.bits_per_token,
-            "packed": sum(8.0 * -(-len(codes) * width // 8) for codes in tokens.codes),
-            "file": 8.0 * size,
-        }
-        if self.coded_bits is not None:
-            bits["coded"] = float(self.coded_bits(tokens))
-        return Coded(frames, bits, tokens.num_tokens, between - began, ended - between)
+            file = save_tokens(tokens, Path(folder) / "clip.kvt", prior)
+        kinds = {"nominal": file.nominal, "packed": file.packed, "coded": file.coded}
+        bits = {kind: value.total for kind, value in kinds.items() if value is not None}
+        bits["file"] = file.whole.total
+        codes = torch.cat(tokens.codes)
+        seconds = between - began, ended - between
+        return Coded(frames, bits, tokens.num_tokens, *seconds, codes, codec.codebook_size)
 
 
 def codec_curve(
@@ -89,18 +88,38 @@ def codec_curve(
     name: str,
     rates: Sequence[float] = (),
     shares: Sequence[float] = (),
-    coded_bits: CodedBits | None = None,
+    prior: Prior | None = None,
     progress: Progress | None = None,
 ) -> Curve:
     """A codec's curve over all clips of a source: the full rate, then the others asked for.
 
-    Arguments are those of `CodecCoder`.
+    Arguments are those of `CodecCoder`, `prior` the codec's.
 
     Raises:
         ValueError: A rate that a clip's size cannot have.
     """
-    coder = CodecCoder([codec], rates, shares, coded_bits)
+    coder = CodecCoder([codec], rates, shares, prior and [prior])
     return measure(coder, source, name, f"codec {codec.codec_id}", progress=progress)
+
+
+def prior_of_source(codec: Codec, source: Source, progress: Progress | None = None) -> StaticPrior:
+    """The static prior that a codec's tokens of all clips of a source give, at the full rate.
+
+    A lower rate's codes are the first of these, and tables go by place: it serves every rate.
+    """
+
+    def records():
+        done = 0
+        for clips in batches(source, 0, 16):
+            frames = torch.stack([clip.frames for clip in clips])
+            for tokens in codec.encode_batch(frames):
+                yield tokens.to_record()
+            done += len(clips)
+            if progress is not None:
+                progress(done, len(source))
+
+    counts = count_codes(records(), codec.codebook_size, codec.layout)
+    return measured(counts, codec.codec_id, codec.layout)
 
 
 def _named(rate: Rate) -> str:

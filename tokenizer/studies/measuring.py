@@ -7,6 +7,7 @@ same clips. It does not know how a coder works.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from torch import Tensor
 from data.clip import Clip
 from data.source import Source
 from tokenizer.evaluate import METRICS, Progress
-from tokenizer.metrics import moving, squared_error, ssim
+from tokenizer.metrics import CodeUsage, moving, squared_error, ssim
 from tokenizer.studies.curve import ClipResult, Curve
 
 _RUN = 16  # frames compared at a time
@@ -31,6 +32,8 @@ class Coded:
     tokens: int | None  # None where a codec has none
     encode_seconds: float
     decode_seconds: float
+    codes: Tensor | None = None  # int64 (tokens,)
+    codebook_size: int | None = None
 
 
 class Coder(Protocol):
@@ -109,6 +112,7 @@ def measure(
     """
     protocol = protocol_of(coder, clips or survey(source))
     points, results = range(len(coder.points)), []
+    usage: list[CodeUsage | None] = [None for _ in points]
     timing = {"encode_seconds": [0.0 for _ in points], "decode_seconds": [0.0 for _ in points]}
     for number in range(len(source)):
         clip, coded = source[number], []
@@ -117,12 +121,26 @@ def measure(
             one = coder.code(clip, point)
             pictures.append(_compare(clip.frames, one.frames))
             coded.append(one)
+            if one.codes is not None and one.codebook_size is not None:
+                usage[point] = usage[point] or CodeUsage(one.codebook_size)
+                usage[point].update(one.codes)
             timing["encode_seconds"][point] += one.encode_seconds
             timing["decode_seconds"][point] += one.decode_seconds
             if progress is not None:
                 progress(number + (point + 1) / len(points), len(source))
         results.append(_result(clip, clip.source or f"{source.name} {number}", coded, pictures))
-    return Curve.of_clips(name, description, results, protocol, timing)
+    return Curve.of_clips(name, description, results, protocol, timing, _code_results(usage))
+
+
+def _code_results(usage: Sequence[CodeUsage | None]) -> dict[str, tuple[float, ...]]:
+    """How codes were used at each point, over all clips; {} where there are none."""
+    used = [one for one in usage if one is not None]
+    if len(used) < len(usage):
+        return {}
+    return {
+        "used-codes": tuple(one.used for one in used),
+        "entropy": tuple(math.log2(one.perplexity) for one in used),
+    }
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,17 @@ from tokenizer.studies.curve import Curve
 from tokenizer.studies.plan import StudyPlan
 
 RATES = {"bpp": "bits a pixel", "bps": "bits a second", "tokens-per-frame": "tokens a frame"}
+POINT_KEYS = (
+    "tokens-per-frame",
+    "bpp-nominal",
+    "bpp",
+    "bps",
+    "entropy",
+    "used-codes",
+    "psnr-rgb",
+    "psnr-moving",
+    "ssim-rgb",
+)
 QUALITIES = {"psnr-rgb": "PSNR (dB)", "ssim-rgb": "SSIM", "psnr-moving": "PSNR where it moves (dB)"}
 
 
@@ -110,11 +121,7 @@ def _gaps(anchor: str, comparisons: Sequence[Comparison]) -> str:
 
 
 def _all_points(curves: Sequence[Curve]) -> str:
-    keys = [
-        key
-        for key in ("tokens-per-frame", "bpp", "bps", "psnr-rgb", "psnr-rgb-mean", "ssim-rgb")
-        if any(key in curve.results for curve in curves)
-    ]
+    keys = [key for key in POINT_KEYS if any(key in curve.results for curve in curves)]
     rows = [
         [curve.name, point]
         + [f"{curve.results[key][number]:.4g}" if key in curve.results else "" for key in keys]

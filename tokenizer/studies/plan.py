@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tokenizer.studies.classical import EncoderName, Pixels
+
+StudyCoding = Literal["static", "adaptive"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class CurvePlan:
     train: list[TrainingPlan] | None = None  # likewise
     rates: list[float] | None = None  # tokens a frame, besides the full rate
     shares: list[float] | None = None  # of the full rate
+    coding: StudyCoding | None = (
+        None  # entropy coding; static: measured on clips of the train split
+    )
     curve: Path | None = None
 
     @property
@@ -79,8 +84,8 @@ class StudyPlan:
 # Which settings say something about which kind of curve.
 _KINDS = {
     "encoder": {"crf", "pixels", "options"},
-    "codec": {"rates", "shares"},
-    "train": {"rates", "shares"},
+    "codec": {"rates", "shares", "coding"},
+    "train": {"rates", "shares", "coding"},
     "curve": set[str](),
 }
 

@@ -6,6 +6,7 @@ and a codec that is to be trained is trained first. It does not know how things 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +15,21 @@ from typing import Any
 from rich.console import Console
 
 from data.source import Source, open_source
+from tokenizer.codec import Codec
 from tokenizer.commands import open_codec, progress_bar
+from tokenizer.entropy import Prior
+from tokenizer.priors import AdaptivePrior, StaticPrior
 from tokenizer.studies.classical import ClassicalCoder, MissingEncoder
 from tokenizer.studies.comparing import Comparison, compare, write_comparisons
 from tokenizer.studies.curve import Curve, load_curve, save_curve
-from tokenizer.studies.learned import CodecCoder
+from tokenizer.studies.learned import CodecCoder, prior_of_source
 from tokenizer.studies.measuring import ClipSet, Coder, measure, protocol_of, survey
 from tokenizer.studies.pages import write_csv, write_page
 from tokenizer.studies.plan import CurvePlan, StudyPlan, read_plan
 from tokenizer.studies.trainings import train
 
 Tell = Callable[[str], None]
+PRIOR_CLIPS = 512  # of the train split, whose codes a static prior counts
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,31 @@ def _coder(wanted: CurvePlan, plan: StudyPlan, out: Path, tell: Tell) -> Made:
         run = out / "runs" / f"{wanted.file_name}-{number}"
         folders.append(train(training, plan.clips, run, tell))
     codecs = [open_codec(folder) for folder in folders]
-    return CodecCoder(codecs, wanted.rates or [], wanted.shares or [])
+    priors = None if wanted.coding is None else [_prior(c, wanted, plan, out) for c in codecs]
+    return CodecCoder(codecs, wanted.rates or [], wanted.shares or [], priors)
+
+
+def _prior(codec: Codec, wanted: CurvePlan, plan: StudyPlan, out: Path) -> Prior:
+    """What a codec's tokens are coded under; a static prior is kept beside the curves."""
+    if wanted.coding == "adaptive":
+        return AdaptivePrior(codec.codebook_size, codec.layout)
+    clips = plan.clips
+    settings = (clips.source, clips.num_frames, clips.height, clips.width, clips.fps)
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
+    file = out / "priors" / f"{codec.codec_id}-{digest}.prior"
+    if not file.is_file():
+        source = open_source(
+            clips.source,
+            split="train",
+            num_frames=clips.num_frames,
+            height=clips.height,
+            width=clips.width,
+            fps=clips.fps,
+            num_clips=PRIOR_CLIPS,
+        )
+        with progress_bar(f"{wanted.name}: counting codes of training clips") as progress:
+            prior_of_source(codec, source, progress).save(file)
+    return StaticPrior.load(file)
 
 
 def _curve(
