@@ -12,8 +12,9 @@ from tokenizer.backbone import ConvBackbone
 from tokenizer.clip_data import ClipData
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
-from tokenizer.learning import Learner, Recipe
+from tokenizer.learning import Learner
 from tokenizer.quantizer import FSQ, LFQ, VQ, Quantizer, SimVQ
+from tokenizer.recipe import Recipe
 from tokenizer.training import CodecTraining, continued
 
 
