@@ -170,7 +170,7 @@ def clip_gradients(codec: Codec, beside: Beside, limit: float) -> Tensor:
         The norm of the codec's before; not finite if any gradient is not.
     """
     norm = torch.nn.utils.clip_grad_norm_(codec.parameters(), limit)
-    return norm + 0 * torch.nn.utils.clip_grad_norm_(beside.parameters(), limit)
+    return norm + 0 * torch.nn.utils.clip_grad_norm_(list(beside.parameters()), limit)
 
 
 def make_optimizer(codec: Codec, recipe: Recipe, beside: Beside) -> MuonAdamW:
