@@ -13,7 +13,8 @@ from data.scenes import Scenes
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
 from tokenizer.label_head import LabelHead
-from tokenizer.learning import Learner, Recipe
+from tokenizer.learning import Learner
+from tokenizer.recipe import Recipe
 
 CLASSES = {"colour": ["blue", "red"], "shape": ["circle", "ring", "star"]}
 

@@ -10,9 +10,10 @@ import torch
 
 from tokenizer.backbone import ConvBackbone
 from tokenizer.codec import Codec
-from tokenizer.learning import SUMMARY_ONLY, Learner, Recipe, choose_crops, draw_counts
+from tokenizer.learning import SUMMARY_ONLY, Learner, choose_crops, draw_counts
 from tokenizer.losses import LossWeights, emphasis, reconstruction_losses
 from tokenizer.optimisation import Schedule
+from tokenizer.recipe import Recipe
 
 
 def squares(clips: int, seed: int = 0, length: int = 4, size: int = 24) -> torch.Tensor:

@@ -11,7 +11,7 @@ import yaml
 from lm.learning import code_features
 from tokenizer.backbone import ConvBackbone
 from tokenizer.codec import Codec
-from tokenizer.learning import Learner, Recipe
+from tokenizer.learning import Learner
 from tokenizer.quantizer import (
     BSQ,
     FSQ,
@@ -25,6 +25,7 @@ from tokenizer.quantizer import (
     Unquantized,
 )
 from tokenizer.quantizer.face import unfold
+from tokenizer.recipe import Recipe
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "tokenizer" / "quantizer"
 MADE = {

@@ -9,61 +9,21 @@ Legend: S clips, T, H, W frames and pixels.
 from __future__ import annotations
 
 import math
-import warnings
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tokenizer.beside import Beside
 from tokenizer.blocks import to_float
 from tokenizer.codec import Codec
-from tokenizer.losses import LossWeights, emphasis, reconstruction_losses
-from tokenizer.optimisation import Average, MuonAdamW, Schedule
+from tokenizer.losses import emphasis, reconstruction_losses
+from tokenizer.optimisation import Average, MuonAdamW
+from tokenizer.recipe import Recipe, check_recipe
 
 SUMMARY_ONLY = 0.2  # of the clips that lose tokens, those that lose the whole grid
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a codec is trained. Moments are fractions of the run, 0 to 1."""
-
-    weights: LossWeights = field(default_factory=LossWeights)
-    """Weight of each loss by its logged name."""
-    schedule: Schedule = field(default_factory=Schedule)
-    """Learning rate over the run."""
-    matrices: Literal["muon", "adamw"] = "muon"
-    """What trains matrices and convolution kernels; with adamw `matrix_lr` has no effect."""
-    matrix_lr: float = 0.02
-    """Peak learning rate of Muon, for matrices and convolution kernels."""
-    lr: float = 2e-3
-    """Peak learning rate of AdamW, for all else."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay of matrices."""
-    clip: float = 1.0
-    """Largest gradient norm."""
-    emphasis: float = 1.0
-    """How much more pixels count that move or stand out; 0 weighs all alike."""
-    crop: int = 16
-    """Side in pixels of training crops, a multiple of the codec's stride; 0 for whole clips."""
-    crops_per_clip: int = 1
-    """Crops taken of each clip of a batch."""
-    crop_until: float = 0.8
-    """Moment from which whole clips are seen instead of crops."""
-    whole_clips: int = 16
-    """Clips of a step once they are whole, as they cost more: the first so many of the batch."""
-    round_from: float = 0.15
-    """Moment from which vectors are rounded to codes."""
-    drop_from: float = 0.5
-    """Moment from which tokens are dropped; 1 trains for the full rate only."""
-    full_rate: float = 0.5
-    """Share of clips that keep all their tokens once dropping has begun."""
-    average: float = 0.99
-    """Decay of the averaged weights that are saved and evaluated."""
-    train: Literal["all", "decoder"] = "all"
-    """What is trained: everything, or the decoder of a trained codec, so that its codes stay as
-    they are, to the bit, and so do token files and language models."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +93,7 @@ def training_losses(
     recipe: Recipe,
     generator: torch.Generator,
     labels: Tensor | None = None,
+    beside: Beside | None = None,
 ) -> dict[str, Tensor]:
     """The losses of one batch of clips uint8 (S, T, 3, H, W), with gradients.
 
@@ -143,6 +104,7 @@ def training_losses(
         recipe: How to train.
         generator: Source of all randomness: equal generators give equal losses.
         labels: int64 (S, number of labels) for the codec's label head; None trains on pixels only.
+        beside: Networks beside the codec, that `stand_beside` made; None: none.
     """
     if recipe.crop and progress < recipe.crop_until:
         frames = frames.repeat_interleave(recipe.crops_per_clip, 0)
@@ -161,50 +123,19 @@ def training_losses(
     target, weights = to_float(frames), recipe.weights
     weight = emphasis(target, recipe.emphasis)
     losses = reconstruction_losses(out.pixels, target, weight, weights)
+    if beside is not None:
+        beside.add_perceptual(losses, out.pixels, target)
+        beside.add_gan(losses, out.pixels, target, progress)
     if not all_of_it:
         return losses
+    if beside is not None and rounding:
+        beside.add_prior(losses, codec, out)
     if weights.quantizer:
         losses["quantizer"] = out.quantizer_loss
     told = labels is not None and labels.shape[1] > 0
     if told and codec.label_head is not None and weights.labels:
         losses["labels"] = codec.label_head.loss(out.vectors, labels, counts)
     return losses
-
-
-def check_recipe(codec: Codec, recipe: Recipe) -> None:
-    """ValueError if a recipe does not fit a codec."""
-    stride = codec.backbone.space_stride
-    if recipe.crop < 0 or recipe.crop % stride:
-        raise ValueError(
-            f"crop={recipe.crop}: give a multiple of the codec's stride {stride}, or 0 for whole "
-            "clips"
-        )
-    for name in ("crops_per_clip", "whole_clips"):
-        if getattr(recipe, name) < 1:
-            raise ValueError(f"{name}={getattr(recipe, name)}: at least one")
-
-    for change in ineffective(recipe):
-        warnings.warn(change, stacklevel=3)
-
-
-def ineffective(recipe: Recipe) -> list[str]:
-    """Of each setting that was changed without effect: what makes it so, in one line."""
-    usual, found = Recipe(), []
-
-    def tell(cause: str, *names: str) -> None:
-        for name in names:
-            if (value := getattr(recipe, name)) != getattr(usual, name):
-                found.append(f"recipe.{name}={value} has no effect: {cause}")
-
-    if recipe.matrices == "adamw":
-        tell("AdamW trains all, at recipe.lr", "matrix_lr")
-    if recipe.crop == 0:
-        tell("recipe.crop is 0, clips are whole", "crops_per_clip", "crop_until", "whole_clips")
-    if recipe.drop_from >= 1:
-        tell("recipe.drop_from is 1, no tokens are dropped", "full_rate")
-    if recipe.train == "decoder":
-        tell("only the decoder is trained, codes are always rounded", "round_from")
-    return found
 
 
 def trained_parameters(codec: Codec, recipe: Recipe) -> list[tuple[str, torch.nn.Parameter]]:
@@ -216,7 +147,33 @@ def trained_parameters(codec: Codec, recipe: Recipe) -> list[tuple[str, torch.nn
     return [(name, p) for name, p in named if p.requires_grad]
 
 
-def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
+def stand_beside(codec: Codec, recipe: Recipe, seed: int) -> Beside:
+    """The networks beside a codec that a recipe's losses need."""
+    weights = recipe.weights
+    if recipe.train == "decoder":
+        weights = replace(weights, prior=0.0)
+    return Beside(
+        codec,
+        weights,
+        recipe.gan_from,
+        recipe.gan_width,
+        recipe.lecam,
+        recipe.perceptual_path,
+        seed,
+    )
+
+
+def clip_gradients(codec: Codec, beside: Beside, limit: float) -> Tensor:
+    """Shorten the gradients of codec and networks beside it to `limit` each.
+
+    Returns:
+        The norm of the codec's before; not finite if any gradient is not.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(codec.parameters(), limit)
+    return norm + 0 * torch.nn.utils.clip_grad_norm_(list(beside.parameters()), limit)
+
+
+def make_optimizer(codec: Codec, recipe: Recipe, beside: Beside) -> MuonAdamW:
     """Muon for the networks' kernels and matrices, AdamW for all else.
 
     With `recipe.train` of decoder, all else of the codec is frozen.
@@ -228,13 +185,21 @@ def make_optimizer(codec: Codec, recipe: Recipe) -> MuonAdamW:
         other = name.startswith("quantizer.") or ".modulation." in name
         return recipe.matrices == "muon" and name not in tables and not other
 
-    return MuonAdamW(
+    optimizer = MuonAdamW(
         trained_parameters(codec, recipe),
         matrix_lr=recipe.matrix_lr,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         is_matrix=is_matrix,
     )
+    for network, lr, betas in (
+        (beside.prior, recipe.lr, (0.9, 0.95)),
+        (beside.adversary, recipe.gan_lr, (0.5, 0.9)),
+    ):
+        if network is not None:
+            group = {"lr": lr, "peak": lr, "kind": "adamw", "betas": betas, "weight_decay": 0.0}
+            optimizer.add_param_group({"params": list(network.parameters()), **group})
+    return optimizer
 
 
 class Learner:
@@ -247,7 +212,8 @@ class Learner:
     def __init__(self, codec: Codec, recipe: Recipe | None = None, seed: int = 0) -> None:
         self.codec, self.recipe, self.seed = codec, recipe or Recipe(), seed
         check_recipe(codec, self.recipe)
-        self.optimizer = make_optimizer(codec, self.recipe)
+        self.beside = stand_beside(codec, self.recipe, seed)
+        self.optimizer = make_optimizer(codec, self.recipe, self.beside)
         self.average = Average(codec, self.recipe.average)
         self.step_number = 0
         self.num_skipped = 0  # steps whose loss or gradient was not finite
@@ -256,11 +222,13 @@ class Learner:
         """Train on clips uint8 (S, T, 3, H, W), with `progress` (0 to 1) of the run done."""
         self.codec.train()
         generator = step_generator(self.seed, self.step_number)
-        losses = training_losses(self.codec, frames, progress, self.recipe, generator, labels)
+        losses = training_losses(
+            self.codec, frames, progress, self.recipe, generator, labels, self.beside
+        )
         total = self.recipe.weights.total(losses)
         self.optimizer.zero_grad()
         total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), self.recipe.clip)
+        norm = clip_gradients(self.codec, self.beside, self.recipe.clip)
         skipped = not bool(torch.isfinite(total) & torch.isfinite(norm))
         if skipped:
             self.num_skipped += 1
@@ -281,6 +249,7 @@ class Learner:
         """Tensors and numbers from which `load_state_dict` goes on."""
         return {
             "codec": self.codec.state_dict(),
+            "beside": self.beside.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
             "step": self.step_number,
@@ -289,6 +258,7 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.codec.load_state_dict(state["codec"])
+        self.beside.load_state_dict(state["beside"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.step_number, self.num_skipped = int(state["step"]), int(state["num_skipped"])

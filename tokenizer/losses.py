@@ -30,6 +30,12 @@ class LossWeights:
     log_mse: float = 0.0
     """Weight of half the logarithm of each clip's squared error: a clip's gain in dB counts the
     same however well it is coded, so that no rate or content rules the rest."""
+    perceptual: float = 0.0
+    """Weight of the distance of features; `perceptual_path` has their network."""
+    gan: float = 0.0
+    """Weight of fooling discriminators, their pull made as strong as that of the pixels' losses."""
+    prior: float = 0.0
+    """Weight of how hard codes are to foretell from those before them, in nats a token."""
     quantizer: float = 1.0
     """Weight of the quantizer's own loss: commitment, entropy (FSQ has none)."""
     labels: float = 0.5
@@ -48,9 +54,11 @@ class LossWeights:
             )
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of losses named as the fields are."""
-        known = {item.name for item in fields(self)}
-        parts = [getattr(self, name) * value for name, value in losses.items() if name in known]
+        """The weighted sum of losses named as the fields are.
+
+        `discriminator` counts 1: it moves the discriminators only.
+        """
+        parts = [getattr(self, name, 1.0) * value for name, value in losses.items()]
         return torch.stack(parts).sum()
 
 

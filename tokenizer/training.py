@@ -22,9 +22,9 @@ from tokenizer.clip_data import ClipData
 from tokenizer.codec import Codec
 from tokenizer.label_head import LabelHead
 from tokenizer.learning import (
-    Recipe,
-    check_recipe,
+    clip_gradients,
     make_optimizer,
+    stand_beside,
     step_generator,
     training_losses,
 )
@@ -32,6 +32,7 @@ from tokenizer.metrics import CodeUsage, psnr
 from tokenizer.optimisation import Average, MuonAdamW
 from tokenizer.ordering import Order
 from tokenizer.quantizer import Quantizer
+from tokenizer.recipe import Recipe, check_recipe
 
 if TYPE_CHECKING:
     from tokenizer.fitting import FitReport
@@ -74,6 +75,7 @@ class CodecTraining(LightningModule):
                 "codes are to be kept"
             )
         check_recipe(self.codec, recipe)
+        self.beside = stand_beside(self.codec, recipe, seed)
         self.recipe, self.rates, self.seed = recipe, rates or [], seed
         self.average = Average(self.codec, recipe.average)  # again once there is a label head
         self.usage = CodeUsage(self.codec.codebook_size)
@@ -101,7 +103,7 @@ class CodecTraining(LightningModule):
         return self.recipe.train == "all" and (head is None or head.classes != classes)
 
     def configure_optimizers(self) -> MuonAdamW:
-        return make_optimizer(self.codec, self.recipe)
+        return make_optimizer(self.codec, self.recipe, self.beside)
 
     def configure_gradient_clipping(
         self,
@@ -110,8 +112,7 @@ class CodecTraining(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         limit = self.recipe.clip if gradient_clip_val is None else gradient_clip_val
-        norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), limit)
-        self.log("train/gradient", norm)
+        self.log("train/gradient", clip_gradients(self.codec, self.beside, limit))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         factor = self.recipe.schedule.factor(self.global_step, progress_of(self.trainer))
@@ -125,7 +126,9 @@ class CodecTraining(LightningModule):
         self.codec.trained_size = max(sizes, key=lambda size: size[0] * size[1])
         generator = step_generator(self.seed, self.global_step)
         progress = progress_of(self.trainer)
-        losses = training_losses(self.codec, frames, progress, self.recipe, generator, labels)
+        losses = training_losses(
+            self.codec, frames, progress, self.recipe, generator, labels, self.beside
+        )
         total = self.recipe.weights.total(losses)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
         self.log("train/loss", total.detach(), prog_bar=True)

@@ -1,0 +1,205 @@
+"""What stands beside a codec in training: discriminators, perceptual distance, prior of codes."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tokenizer.adversary import Adversary, balance
+from tokenizer.backbone import ConvBackbone
+from tokenizer.code_prior import CodePrior
+from tokenizer.codec import Codec
+from tokenizer.learning import Learner
+from tokenizer.losses import LossWeights
+from tokenizer.perceptual import STAGES, Perceptual, load_perceptual, perceptual_distance
+from tokenizer.quantizer import FSQ
+from tokenizer.recipe import Recipe
+
+WIDTHS = (2, 3, 4, 4, 5)
+
+
+def vgg(lpips: bool = False) -> dict[str, Tensor]:
+    """Random weights in the layout of a file, very narrow."""
+    luck, weights, channels = torch.Generator().manual_seed(0), {}, 3
+    for width, stage in zip(WIDTHS, STAGES, strict=True):
+        for i in stage:
+            weights[f"features.{i}.weight"] = torch.randn(width, channels, 3, 3, generator=luck)
+            weights[f"features.{i}.bias"] = torch.randn(width, generator=luck)
+            channels = width
+    if lpips:
+        for k, width in enumerate(WIDTHS):
+            weights[f"lin{k}.model.1.weight"] = torch.rand(1, width, 1, 1, generator=luck)
+    return weights
+
+
+def small() -> Codec:
+    torch.manual_seed(0)
+    backbone = ConvBackbone(dim=2, channels=4, latent_channels=6, latent_blocks=1, summary=2)
+    return Codec(backbone, FSQ([4, 3]), block_frames=4)
+
+
+def noise(clips: int, seed: int = 0) -> Tensor:
+    luck = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (clips, 4, 3, 16, 16), dtype=torch.uint8, generator=luck)
+
+
+EVERYTHING = Recipe(
+    weights=LossWeights(gan=0.1, prior=0.1, perceptual=0.1), crop=0, gan_from=0.3, gan_width=4
+)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    save_file(vgg(), tmp_path / "vgg.safetensors")
+    return replace(EVERYTHING, perceptual_path=str(tmp_path / "vgg.safetensors"))
+
+
+def test_a_run_with_everything_beside_resumes_to_the_bit(recipe: Recipe) -> None:
+    def go(learner: Learner, steps: range) -> list[set[str]]:
+        return [set(learner.step(noise(2, s), s / 6).losses) for s in steps]
+
+    straight, first, second = (Learner(small(), recipe, seed=3) for _ in range(3))
+    names = go(straight, range(6))
+    assert names[0] == {"l2", "l1", "perceptual", "quantizer"}  # neither codes nor judges yet
+    assert names[2] == names[0] | {"discriminator", "prior"}
+    assert names[3] == names[2] | {"gan"}
+    go(first, range(4))
+    buffer = io.BytesIO()
+    torch.save(first.state_dict(), buffer)
+    buffer.seek(0)
+    second.load_state_dict(torch.load(buffer, weights_only=True))
+    go(second, range(4, 6))
+    ours, theirs = straight.beside.state_dict(), second.beside.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert not any("perceptual" in name for name in ours)
+    assert second.finished().codec_id == straight.finished().codec_id
+
+
+def test_codec_and_judges_do_not_train_one_another_the_wrong_way() -> None:
+    judges, made = Adversary(4), torch.randn(2, 4, 3, 16, 16, requires_grad=True)
+    judges.fooling(made).backward()
+    assert made.grad is not None and bool(made.grad.any())
+    assert all(p.grad is None for p in judges.parameters())
+    made.grad = None
+    judges.telling(torch.randn(2, 4, 3, 16, 16), made).backward()
+    assert made.grad is None
+    assert all(p.grad is not None and bool(p.grad.any()) for p in judges.parameters())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3, 1, 1), (2, 5, 3, 7, 3)])
+def test_judges_take_any_size(shape: tuple[int, ...]) -> None:
+    judges = Adversary(2)
+    assert bool(judges.telling(torch.randn(shape), torch.randn(shape)).isfinite())
+
+
+def test_judges_learn_to_tell() -> None:
+    torch.manual_seed(0)
+    judges, real, made = Adversary(4), torch.rand(4, 2, 3, 8, 8), -torch.rand(4, 2, 3, 8, 8)
+    optimizer = torch.optim.Adam(judges.parameters(), 1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        judges.telling(real, made).backward()
+        optimizer.step()
+    for good, bad in zip(judges(real), judges(made), strict=True):
+        assert good.mean() > 0.5 and bad.mean() < -0.5
+    assert bool((judges.means[:, 0] > judges.means[:, 1]).all())
+
+
+def test_what_is_not_finite_leaves_means_and_codec_alone() -> None:
+    judges = Adversary(2)
+    judges.telling(torch.full((1, 2, 3, 8, 8), math.nan), torch.zeros(1, 2, 3, 8, 8))
+    assert not judges.means.any()
+    learner = Learner(small(), replace(EVERYTHING, weights=LossWeights(gan=0.1)))
+    before = learner.codec.codec_id
+    assert learner.beside.adversary is not None
+    with torch.no_grad():
+        next(learner.beside.adversary.parameters()).fill_(math.nan)
+    assert learner.step(noise(1), 0.9).skipped and learner.codec.codec_id == before
+
+
+def test_balanced_pulls_are_equal() -> None:
+    pixels = torch.randn(10, requires_grad=True)
+    wanted, fooling = pixels.square().sum(), 1000 * pixels.sum()
+    scale = balance(wanted, fooling, pixels)
+    pull = torch.autograd.grad(scale * fooling, pixels)[0].norm()
+    assert float(pull) == pytest.approx(float(2 * pixels.detach().norm()), rel=1e-4)
+
+
+@pytest.mark.parametrize("lpips", [False, True])
+def test_perceptual_distance_is_one_and_reads_its_file(lpips: bool, tmp_path: Path) -> None:
+    save_file(vgg(lpips), tmp_path / "vgg.safetensors")
+    network = load_perceptual(tmp_path / "vgg.safetensors")
+    assert network.is_lpips == lpips and not list(network.parameters())
+    a, b = noise(2)
+    assert perceptual_distance(network, a, a) == 0
+    assert perceptual_distance(network, a, b) == pytest.approx(perceptual_distance(network, b, a))
+    assert perceptual_distance(network, a, b) > 0
+    x = a.float() / 127.5 - 1
+    near, far = (network(x, x + s * torch.randn_like(x)).mean() for s in (0.01, 0.3))
+    assert near < far
+    alone = torch.cat([network(x[i : i + 1], x[:1]) for i in range(len(x))])
+    assert torch.allclose(network(x, x[:1].expand_as(x)), alone, atol=1e-6)
+    assert network(torch.rand(1, 3, 1, 1), torch.rand(1, 3, 1, 1)).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features.5.bias": None}, "features.5.bias is missing: give a safetensors file"),
+        ({"features.0.weight": torch.ones(2, 4, 3, 3)}, r"features.0.weight is of shape \(2, 4"),
+        ({"lin0.model.1.weight": torch.ones(1, 2, 1, 1)}, "give all or none"),
+        ({"features.7.bias": torch.ones(9)}, "features.7.bias has not 3 numbers"),
+    ],
+)
+def test_a_wrong_layout_is_told(change: dict[str, Tensor | None], message: str) -> None:
+    weights = {k: v for k, v in {**vgg(), **change}.items() if v is not None}
+    with pytest.raises(ValueError, match=message):
+        Perceptual(weights)
+
+
+def test_a_wrong_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        load_perceptual(tmp_path / "x")
+    with pytest.raises(FileNotFoundError, match="no such file: give a safetensors"):
+        load_perceptual(tmp_path / "y")
+
+
+def test_the_prior_sees_the_past_only_and_reaches_the_vectors() -> None:
+    torch.manual_seed(0)
+    prior, table = CodePrior(2, 8), torch.randn(5, 2)
+    codes = torch.randint(5, (3, 6))
+    vectors = table[codes].requires_grad_()
+    prior(vectors, codes, table).backward()
+    assert vectors.grad is not None and bool(vectors.grad[:, :-1].any(2).all())
+    assert not vectors.grad[:, -1].any()  # the last token foretells nothing
+
+
+def test_the_prior_learns_what_follows_what() -> None:
+    torch.manual_seed(0)
+    prior, table = CodePrior(2, 16), torch.randn(5, 2)
+    codes = (torch.arange(12) + torch.arange(5)[:, None]) % 5
+    optimizer = torch.optim.Adam(prior.parameters(), 3e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = prior(table[codes], codes, table)
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.5 * math.log(5)
+
+
+def test_losses_that_cannot_be_had_are_refused() -> None:
+    with pytest.raises(ValueError, match="without recipe.perceptual_path"):
+        Learner(small(), Recipe(weights=LossWeights(perceptual=1.0)))
+    wide = Codec(ConvBackbone(dim=2), FSQ([200, 200]))
+    with pytest.raises(ValueError, match="40000 codes"):
+        Learner(wide, Recipe(weights=LossWeights(prior=1.0)))
+    with pytest.warns(UserWarning, match="lecam=1 has no effect: weights.gan is 0"):
+        Learner(small(), Recipe(lecam=1))

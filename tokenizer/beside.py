@@ -1,0 +1,94 @@
+"""`Beside`: networks that stand beside a codec in training and are not part of it.
+
+Discriminators, a prior of its codes, a perceptual distance: each there only where its loss has a
+weight. It does not know how a codec is trained otherwise.
+
+Legend: S clips, T, H, W frames and pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer.adversary import Adversary, balance
+from tokenizer.blocks import Reconstruction
+from tokenizer.code_prior import MOST_CODES, CodePrior
+from tokenizer.codec import Codec
+from tokenizer.losses import LossWeights
+from tokenizer.perceptual import load_perceptual
+
+JUDGES_ALONE = 0.05  # of the run: discriminators learn before the codec heeds them
+
+
+class Beside(nn.Module):
+    """The networks that the weights of a codec's losses ask for.
+
+    Args:
+        codec: The codec that is trained.
+        weights: Of the losses.
+        gan_from: Moment of the run, 0 to 1, from which discriminators learn.
+        gan_width: Their width.
+        lecam: Weight of their regularisation.
+        perceptual_path: File of the perceptual distance's weights.
+        seed: Of the networks' initial weights.
+
+    Raises:
+        ValueError: A loss cannot be had with this codec or without a file.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        weights: LossWeights,
+        gan_from: float = 0.8,
+        gan_width: int = 16,
+        lecam: float = 0.001,
+        perceptual_path: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.weights, self.gan_from = weights, gan_from
+        if weights.perceptual and perceptual_path is None:
+            raise ValueError(
+                f"weights.perceptual={weights.perceptual:g} without recipe.perceptual_path: give "
+                "the file of a VGG16 (tokenizer/perceptual.py says in which layout)"
+            )
+        if weights.prior and not 1 < codec.codebook_size <= MOST_CODES:
+            raise ValueError(
+                f"weights.prior={weights.prior:g} with {codec.codebook_size} codes: the prior "
+                f"scores every code, it can be had for 2 to {MOST_CODES}"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.prior = CodePrior(codec.quantizer.dim) if weights.prior else None
+            self.adversary = Adversary(gan_width, lecam) if weights.gan else None
+        self.perceptual = None
+        if weights.perceptual and perceptual_path is not None:
+            self.perceptual = load_perceptual(perceptual_path)
+
+    def add_perceptual(self, losses: dict[str, Tensor], made: Tensor, target: Tensor) -> None:
+        """Add the perceptual distance of pixels float (S, T, 3, H, W) to losses."""
+        if self.perceptual is not None:
+            frames = made.flatten(0, 1), target.flatten(0, 1)
+            losses["perceptual"] = self.perceptual(*frames).mean()
+
+    def add_gan(
+        self, losses: dict[str, Tensor], made: Tensor, target: Tensor, progress: float
+    ) -> None:
+        """Add the discriminators' loss and, once they have learned a while, that of fooling them.
+
+        `losses` so far are those of pixels, whose pull on the codec `gan` is made to match.
+        """
+        if self.adversary is None or progress < self.gan_from:
+            return
+        if progress >= self.gan_from + JUDGES_ALONE:
+            fooling = self.adversary.fooling(made)
+            losses["gan"] = balance(self.weights.total(losses), fooling, made) * fooling
+        losses["discriminator"] = self.adversary.telling(target, made)
+
+    def add_prior(self, losses: dict[str, Tensor], codec: Codec, out: Reconstruction) -> None:
+        """Add the prior's cross-entropy of the codes of a training pass, in nats a token."""
+        if self.prior is not None:
+            table = codec.code_vectors()
+            losses["prior"] = self.prior(out.vectors.flatten(0, 1), out.codes.flatten(0, 1), table)
