@@ -6,11 +6,13 @@ Their docstrings are the commands' help; they return results and print nothing.
 from __future__ import annotations
 
 import warnings
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from data.atomic import atomic_path, check_writable
 from tokenizer.codec import Codec
@@ -22,7 +24,7 @@ from tokenizer.ordering import BlockLayout
 from tokenizer.priors import AdaptivePrior, StaticPrior, bits_per_token, count_codes, measured
 from tokenizer.rate import FULL, Rate, Target, as_rates
 from tokenizer.rate_control import RateChoice
-from tokenizer.streaming import choose_stream, write_stream
+from tokenizer.streaming import choose_stream, decode_stream, write_stream
 
 Coding = Literal["packed", "static", "adaptive"]
 
@@ -147,6 +149,9 @@ def encode(
 def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> DecodedFile:
     """Decode a token file into a video.
 
+    Blocks are read, decoded, written and forgotten one by one (but for .gif and .png, which hold
+    the whole clip), so that any length works.
+
     Example: kinolex decode clip.kvt --out again.mp4 --model runs/demo/model
 
     Args:
@@ -155,7 +160,8 @@ def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> Dec
         model: Folder of the codec that encoded it, or of a model with that codec in it.
         prior: File of the static prior that it was coded under, if it was.
     """
-    from data.writing import check_target, write_video
+    from data.muxing import Film
+    from data.writing import check_target, write_film
 
     check_target(out)
     known = None if prior is None else StaticPrior.load(prior)
@@ -169,16 +175,21 @@ def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> Dec
                 f"{file} holds tokens of codec {reader.header.codec_id}, which {codec.codec_id} in "
                 f"{model} cannot decode: give the codec that made them"
             )
-        tokens = reader.read()
-    clip = codec.decode(tokens)
-    write_video(clip, out)
+        height, width = reader.header.height, reader.header.width
+        seconds, num_tokens = array("d"), 0
+        for block in reader.blocks():  # compares all checksums before the work
+            seconds.extend(block.times)
+            num_tokens += block.num_tokens
+        times = torch.tensor(seconds, dtype=torch.float64)
+        parts = decode_stream(codec, reader.read_each(), height, width, len(times))
+        write_film(Film(parts, times, height, width, source=codec.codec_id), out)
     return DecodedFile(
         source=str(file),
         out=str(out),
-        num_frames=len(clip),
-        height=clip.height,
-        width=clip.width,
-        num_tokens=tokens.num_tokens,
+        num_frames=len(times),
+        height=height,
+        width=width,
+        num_tokens=num_tokens,
     )
 
 
