@@ -14,7 +14,7 @@ import torch
 from data.clip import Clip
 from data.reading import read_clip
 from tokenizer.codec import Codec
-from tokenizer.file_commands import decode
+from tokenizer.file_commands import decode, encode_file
 from tokenizer.file_reading import UnclosedWarning
 from tokenizer.files import load_tokens, save_tokens
 from tokenizer.priors import AdaptivePrior
@@ -128,3 +128,23 @@ def test_frames_that_are_no_pixels_are_refused(codec: Codec) -> None:
         codec.encode(torch.full((4, 3, 8, 8), float("nan")))
     with pytest.raises(ValueError, match="float32: give uint8"):
         codec.encode_step(torch.zeros(1, 4, 3, 8, 8), codec.start())
+
+
+def test_an_interrupted_encoding_leaves_its_blocks(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, file = some_clip(9), tmp_path / "a.kvt"
+
+    def endless(*_: Any, **__: Any) -> Iterator[tuple[np.ndarray, float]]:
+        yield from camera(clip)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data.reading.iterate_frames", endless)
+    with pytest.raises(KeyboardInterrupt):
+        encode_file(codec, tmp_path, file)
+    with pytest.warns(UnclosedWarning, match="2 whole blocks"):
+        assert all(map(torch.equal, load_tokens(file).codes, codec.encode(clip).codes[:2]))
+    file.write_bytes(b"something else")
+    with pytest.raises(KeyboardInterrupt):
+        encode_file(codec, tmp_path, file)
+    assert file.read_bytes() == b"something else" and [*tmp_path.iterdir()] == [file]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from data.atomic import atomic_path, check_writable
 from tokenizer.codec import Codec
 from tokenizer.commands import open_codec
 from tokenizer.entropy import Prior
-from tokenizer.file_reading import TokenReader
+from tokenizer.file_reading import TokenReader, UnclosedWarning
 from tokenizer.files import TokenFile, describe, save_tokens
 from tokenizer.ordering import BlockLayout
 from tokenizer.priors import AdaptivePrior, StaticPrior, bits_per_token, count_codes, measured
@@ -91,8 +92,9 @@ def encode(
 ) -> list[EncodedFile]:
     """Encode videos into token files.
 
-    Any length and size works; frames are read, coded, written and forgotten block by block. Give at
-    most one of tokens_per_frame, bits_per_pixel, psnr, budget and rate; else it is the full rate.
+    Any length and size works; frames are read, coded, written and forgotten block by block.
+    Ctrl-C leaves the blocks so far, where no file was. Give at most one of tokens_per_frame,
+    bits_per_pixel, psnr, budget and rate; else it is the full rate.
 
     Example: kinolex encode clip.mp4 --out clip.kvt --model runs/demo/model --coding adaptive
 
@@ -251,7 +253,10 @@ def encode_file(
     width: int | None = None,
     prior: Prior | None = None,
 ) -> RateChoice | None:
-    """Encode one file into a token file, whole or not at all; what was chosen, if by content."""
+    """Encode one file into a token file, whole or not at all; what was chosen, if by content.
+
+    An interrupt leaves the blocks so far, where no file was.
+    """
     from data.reading import iterate_frames
 
     frames = iterate_frames(path, height=height, width=width)
@@ -260,8 +265,21 @@ def encode_file(
         save_tokens(choice.tokens, out, prior)
         return choice
     with atomic_path(out) as partial:
-        write_stream(codec, frames, partial, rate, prior)
+        try:
+            write_stream(codec, frames, partial, rate, prior)
+        except KeyboardInterrupt:  # how endless input ends
+            _keep_blocks(partial, out)
+            raise
     return None
+
+
+def _keep_blocks(partial: Path, out: Path) -> None:
+    """Leave the whole blocks of an unfinished file at `out`, unless something is there."""
+    with suppress(OSError, ValueError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnclosedWarning)
+        describe(partial)  # no whole block, nothing to keep
+        if not out.exists():
+            partial.rename(out)
 
 
 def _choose_prior(codec: Codec, coding: Coding, prior: Path | None) -> Prior | None:
