@@ -316,6 +316,7 @@ def test_open_source(folder):
         open_source(folder / "train" / "metadata.jsonl")
 
 
+@pytest.mark.filterwarnings("ignore:.*has no metadata")
 def test_held_out_files_that_all_fail_say_how_to_choose_others(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.mp4").write_bytes(b"no video")
