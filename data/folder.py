@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.clip_cache import CACHE, ClipCache
 from data.folder_writing import num_written, write_folder
-from data.layout import find_rows
+from data.layout import WHOLE, find_rows
 from data.metadata import Row
 from data.raster import Fit
 from data.stored import Shape, StoredClips
@@ -73,6 +73,11 @@ class Folder(StoredClips):
         self.path = Path(path)
         self.split = split
         self._root, rows = find_rows(self.path, split)
+        if self._root == self.path and split != WHOLE:  # names chose what is held out
+            self._remedy += (
+                f", or choose the clips of each split: make the folders {self.path / 'train'} and "
+                f"{self.path / 'heldout'}"
+            )
         super().__init__(
             f"{self.path}:{split}",
             rows,

@@ -1,4 +1,4 @@
-"""Frames into a container: one clip through one of FFmpeg's encoders, in colours that are named.
+"""Frames into a container: a clip through one of FFmpeg's encoders, in colours that are named.
 
 It knows pixels, clocks and packets. It does not know which suffix or quality asks for what.
 """
@@ -6,6 +6,7 @@ It knows pixels, clocks and packets. It does not know which suffix or quality as
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +35,27 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class Film:
+    """A clip whose frames come part by part and are never all in memory; read once."""
+
+    parts: Iterable[Tensor]  # uint8 (n, 3, H, W) each, in all as many frames as timestamps
+    timestamps: Tensor  # float64 (T,), seconds, increasing
+    height: int  # pixels
+    width: int  # pixels
+    source: str = ""  # for messages
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    @property
+    def fps(self) -> float | None:
+        """Mean frames a second between the first and last frame; None for a single frame."""
+        if len(self) < 2:
+            return None
+        return (len(self) - 1) / float(self.timestamps[-1] - self.timestamps[0])
+
+
+@dataclass(frozen=True)
 class Muxed:
     """What encoding a clip gave."""
 
@@ -41,7 +63,7 @@ class Muxed:
     unused: dict[str, str]  # options that the encoder does not know
 
 
-def mux(clip: Clip, target: Path | BinaryIO, encoding: Encoding) -> Muxed:
+def mux(clip: Clip | Film, target: Path | BinaryIO, encoding: Encoding) -> Muxed:
     """Encode a clip with its times into a file or an open binary file.
 
     Raises:
@@ -81,7 +103,9 @@ def mux(clip: Clip, target: Path | BinaryIO, encoding: Encoding) -> Muxed:
             size += sum(packet.size for packet in packets)
             container.mux(packets)
 
-        for image, tick in zip(to_images(clip.frames), ticks(clip, clock), strict=True):
+        parts = clip.parts if isinstance(clip, Film) else (clip.frames,)
+        images = (image for part in parts for image in to_images(part))
+        for image, tick in zip(images, ticks(clip, clock), strict=True):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             if converted:
                 frame = reformatter.reformat(
@@ -97,7 +121,7 @@ def mux(clip: Clip, target: Path | BinaryIO, encoding: Encoding) -> Muxed:
     return Muxed(size, unused)
 
 
-def ticks(clip: Clip, clock: Fraction) -> list[int]:
+def ticks(clip: Clip | Film, clock: Fraction) -> list[int]:
     """When each frame is shown, in whole ticks of `clock` from the first."""
     times = (clip.timestamps - clip.timestamps[0]).tolist()
     return [math.floor(time / clock + 0.5) for time in times]

@@ -88,6 +88,8 @@ class StoredClips:
         self._iterate = partial(iterate_frames, image_fps=shape.image_fps, **look)
         self._check(rows, len(rows) if num_clips is None else num_clips, strict, num_threads)
 
+    _remedy = "mend the files or ask for less"  # where no clip remains
+
     def _file(self, row: Row) -> Path | bytes:
         raise NotImplementedError
 
@@ -118,7 +120,7 @@ class StoredClips:
             more = f"; and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
             text = f"{self.name}: left out {len(self.skipped)} of {total} clips: {named}{more}"
             if not self._entries:
-                raise ValueError(f"{text}; no clip remains, mend the files or ask for less")
+                raise ValueError(f"{text}; no clip remains, {self._remedy}")
             warnings.warn(text, VideoWarning, stacklevel=4)
 
     def _times_of(

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from data.atomic import atomic_path, check_writable, write_atomically
 from data.clip import Clip
-from data.muxing import APNG_CLOCK, CLOCK, Encoding, mux, ticks, to_images
+from data.muxing import APNG_CLOCK, CLOCK, Encoding, Film, mux, ticks, to_images
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,17 +68,33 @@ def write_video(
     elif suffix == ".gif":
         write_atomically(path, _gif(clip.frames, _durations(clip, 100, _GIF_SHORTEST)))
     else:
-        from av.error import FFmpegError
-
-        try:
-            with atomic_path(path) as partial:
-                _mux(clip, partial, suffix, quality)
-        except FFmpegError as error:
-            if isinstance(error, OSError):  # no folder, no permission, a full disk
-                raise OSError(error.errno, error.strerror, str(path)) from None
-            size = f"{len(clip)} frames of {clip.height}x{clip.width}"
-            raise ValueError(f"{path}: {size} do not fit {suffix} ({error}); try .mkv") from None
+        _write_muxed(clip, path, quality)
     return path
+
+
+def write_film(film: Film, path: str | Path, *, quality: Quality = "normal") -> Path:
+    """Write frames as they come, as `write_video` does; .gif and .png hold them all first."""
+    path = Path(path)
+    check_target(path)
+    if path.suffix.lower() in (".gif", ".png"):
+        whole = Clip(torch.cat(list(film.parts)), film.timestamps, source=film.source)
+        return write_video(whole, path, quality=quality)
+    _write_muxed(film, path, quality)
+    return path
+
+
+def _write_muxed(clip: Clip | Film, path: Path, quality: Quality) -> None:
+    from av.error import FFmpegError
+
+    suffix = path.suffix.lower()
+    try:
+        with atomic_path(path) as partial:
+            _mux(clip, partial, suffix, quality)
+    except FFmpegError as error:
+        if isinstance(error, OSError):  # no folder, no permission, a full disk
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        size = f"{len(clip)} frames of {clip.height}x{clip.width}"
+        raise ValueError(f"{path}: {size} do not fit {suffix} ({error}); try .mkv") from None
 
 
 def check_target(path: str | Path) -> None:
@@ -112,7 +129,7 @@ def _durations(clip: Clip, ticks: int, shortest: int = 1) -> list[int]:
     return durations
 
 
-def _mux(clip: Clip, path: Path, suffix: str, quality: Quality) -> None:
+def _mux(clip: Clip | Film, path: Path, suffix: str, quality: Quality) -> None:
     even = clip.height % 2 == 0 and clip.width % 2 == 0
     small = "yuv420p" if even and quality == "normal" else "yuv444p"
     vp9 = {"b": "0", "deadline": "good", "cpu-used": "4"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from lm.learning import code_features, make_decoder
 from lm.model import Decoder, DecoderConfig, Sizes
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
-from tokenizer.backbone import ConvBackbone
+from tokenizer.backbone import Backbone, ConvBackbone
 from tokenizer.codec import Codec
 from tokenizer.encoding import TokenRecord, write_record
+from tokenizer.factored import FactoredBackbone
 from tokenizer.quantizer import FSQ
 from tokenizer.tokens import VideoTokens
 
@@ -96,6 +98,28 @@ def codec() -> Codec:
     torch.manual_seed(0)
     backbone = ConvBackbone(channels=8, latent_channels=8, blocks=1, latent_blocks=1)
     made = Codec(backbone, FSQ((8, 5, 5, 5)), block_frames=4)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made.eval()
+
+
+# A new backbone is put under the laws of streaming by its line here.
+STREAMING: dict[str, Callable[[], Backbone]] = {
+    "convolution": lambda: ConvBackbone(
+        dim=2, patch=4, time_stride=2, stride=2, channels=4, latent_channels=4, latent_blocks=1
+    ),
+    "factored": lambda: FactoredBackbone(
+        dim=2, patch=4, time_stride=2, stride=2, channels=4, latent_channels=8, summary=2
+    ),
+}
+
+
+@pytest.fixture(scope="session", params=STREAMING)
+def streaming_codec(request: pytest.FixtureRequest) -> Codec:
+    """A tiny codec of random weights for each backbone that streams."""
+    torch.manual_seed(0)
+    backbone = STREAMING[request.param]()
+    made = Codec(backbone, FSQ([4, 3]), block_frames=2 * backbone.time_stride)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return made.eval()

@@ -314,3 +314,14 @@ def test_open_source(folder):
             open_source(nothing)
     with pytest.raises(ValueError, match="is a file"):
         open_source(folder / "train" / "metadata.jsonl")
+
+
+@pytest.mark.filterwarnings("ignore:.*has no metadata")
+def test_held_out_files_that_all_fail_say_how_to_choose_others(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.mp4").write_bytes(b"no video")
+    with (
+        pytest.warns(UserWarning, match="has no splits"),
+        pytest.raises(ValueError, match="no clip remains, .* make the folders .*train and .*held"),
+    ):
+        Folder(tmp_path, "heldout")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from data.clip import Clip
+from data.reading import read_clip
 from tokenizer.codec import Codec
+from tokenizer.file_commands import decode, encode_file
 from tokenizer.file_reading import UnclosedWarning
 from tokenizer.files import load_tokens, save_tokens
 from tokenizer.priors import AdaptivePrior
 from tokenizer.rate import FULL, Rate
-from tokenizer.streaming import choose_stream, write_stream
+from tokenizer.streaming import choose_stream, decode_stream, write_stream
 
 
 def camera(
@@ -89,3 +92,59 @@ def test_streams_that_are_none(codec: Codec, tmp_path: Path) -> None:
     two = [(np.zeros((9, 17, 3), np.uint8), 0.0), (np.zeros((8, 17, 3), np.uint8), 1.0)]
     with pytest.raises(ValueError, match="a frame of 8x17 after frames of 9x17"):
         write_stream(codec, two, tmp_path / "a.kvt")
+
+
+def test_blocks_decoded_as_they_come_are_the_whole_clip(codec: Codec) -> None:
+    clip = some_clip(9)
+    tokens = codec.encode(clip, share=0.5)
+    parts = list(decode_stream(codec, iter(tokens.codes), 9, 17, 9))
+    assert [len(part) for part in parts] == [4, 4, 1]
+    assert torch.equal(torch.cat(parts), codec.decode(tokens).frames)
+
+
+def test_decoding_a_file_holds_no_more_than_a_block(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec.save(tmp_path / "codec")
+    clip, alive, step = some_clip(30), list[weakref.ref](), Codec.decode_step
+    save_tokens(codec.encode(clip), tmp_path / "a.kvt")
+
+    def watched(*arguments: Any) -> Any:
+        pixels, state = step(*arguments)
+        alive.append(weakref.ref(pixels))
+        assert sum(made() is not None for made in alive) <= 2
+        return pixels, state
+
+    monkeypatch.setattr(Codec, "decode_step", watched)
+    decode(tmp_path / "a.kvt", tmp_path / "a.mkv", tmp_path / "codec")
+    assert len(alive) == 8
+    monkeypatch.undo()
+    whole = codec.decode(codec.encode(clip)).frames
+    assert torch.equal(read_clip(tmp_path / "a.mkv").frames, whole)
+
+
+def test_frames_that_are_no_pixels_are_refused(codec: Codec) -> None:
+    with pytest.raises(ValueError, match="float32 with NaN: give uint8"):
+        codec.encode(torch.full((4, 3, 8, 8), float("nan")))
+    with pytest.raises(ValueError, match="float32: give uint8"):
+        codec.encode_step(torch.zeros(1, 4, 3, 8, 8), codec.start())
+
+
+def test_an_interrupted_encoding_leaves_its_blocks(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, file = some_clip(9), tmp_path / "a.kvt"
+
+    def endless(*_: Any, **__: Any) -> Iterator[tuple[np.ndarray, float]]:
+        yield from camera(clip)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data.reading.iterate_frames", endless)
+    with pytest.raises(KeyboardInterrupt):
+        encode_file(codec, tmp_path, file)
+    with pytest.warns(UnclosedWarning, match="2 whole blocks"):
+        assert all(map(torch.equal, load_tokens(file).codes, codec.encode(clip).codes[:2]))
+    file.write_bytes(b"something else")
+    with pytest.raises(KeyboardInterrupt):
+        encode_file(codec, tmp_path, file)
+    assert file.read_bytes() == b"something else" and [*tmp_path.iterdir()] == [file]

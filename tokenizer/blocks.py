@@ -72,6 +72,12 @@ def to_uint8(pixels: Tensor) -> Tensor:
 
 def check_frames(frames: Tensor) -> None:
     """ValueError unless `frames` are uint8 (S, T, 3, H, W) with at least one pixel."""
+    if frames.is_floating_point():
+        wrong = " with NaN" if bool(frames.isnan().any()) else ""
+        raise ValueError(
+            f"frames are {frames.dtype}{wrong}: give uint8, 0 black to 255 white (values from 0 to "
+            "1 times 255, rounded)"
+        )
     if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[2] != 3:
         raise ValueError(
             f"frames are {frames.dtype} {tuple(frames.shape)}: give uint8 (clips, T, 3, H, W)"

@@ -6,23 +6,26 @@ Their docstrings are the commands' help; they return results and print nothing.
 from __future__ import annotations
 
 import warnings
+from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from data.atomic import atomic_path, check_writable
 from tokenizer.codec import Codec
 from tokenizer.commands import open_codec
 from tokenizer.entropy import Prior
-from tokenizer.file_reading import TokenReader
+from tokenizer.file_reading import TokenReader, UnclosedWarning
 from tokenizer.files import TokenFile, describe, save_tokens
 from tokenizer.ordering import BlockLayout
 from tokenizer.priors import AdaptivePrior, StaticPrior, bits_per_token, count_codes, measured
 from tokenizer.rate import FULL, Rate, Target, as_rates
 from tokenizer.rate_control import RateChoice
-from tokenizer.streaming import choose_stream, write_stream
+from tokenizer.streaming import choose_stream, decode_stream, write_stream
 
 Coding = Literal["packed", "static", "adaptive"]
 
@@ -89,8 +92,9 @@ def encode(
 ) -> list[EncodedFile]:
     """Encode videos into token files.
 
-    Any length and size works; frames are read, coded, written and forgotten block by block. Give at
-    most one of tokens_per_frame, bits_per_pixel, psnr, budget and rate; else it is the full rate.
+    Any length and size works; frames are read, coded, written and forgotten block by block.
+    Ctrl-C leaves the blocks so far, where no file was. Give at most one of tokens_per_frame,
+    bits_per_pixel, psnr, budget and rate; else it is the full rate.
 
     Example: kinolex encode clip.mp4 --out clip.kvt --model runs/demo/model --coding adaptive
 
@@ -147,6 +151,9 @@ def encode(
 def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> DecodedFile:
     """Decode a token file into a video.
 
+    Blocks are read, decoded, written and forgotten one by one (but for .gif and .png, which hold
+    the whole clip), so that any length works.
+
     Example: kinolex decode clip.kvt --out again.mp4 --model runs/demo/model
 
     Args:
@@ -155,7 +162,8 @@ def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> Dec
         model: Folder of the codec that encoded it, or of a model with that codec in it.
         prior: File of the static prior that it was coded under, if it was.
     """
-    from data.writing import check_target, write_video
+    from data.muxing import Film
+    from data.writing import check_target, write_film
 
     check_target(out)
     known = None if prior is None else StaticPrior.load(prior)
@@ -169,16 +177,21 @@ def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> Dec
                 f"{file} holds tokens of codec {reader.header.codec_id}, which {codec.codec_id} in "
                 f"{model} cannot decode: give the codec that made them"
             )
-        tokens = reader.read()
-    clip = codec.decode(tokens)
-    write_video(clip, out)
+        height, width = reader.header.height, reader.header.width
+        seconds, num_tokens = array("d"), 0
+        for block in reader.blocks():  # compares all checksums before the work
+            seconds.extend(block.times)
+            num_tokens += block.num_tokens
+        times = torch.tensor(seconds, dtype=torch.float64)
+        parts = decode_stream(codec, reader.read_each(), height, width, len(times))
+        write_film(Film(parts, times, height, width, source=codec.codec_id), out)
     return DecodedFile(
         source=str(file),
         out=str(out),
-        num_frames=len(clip),
-        height=clip.height,
-        width=clip.width,
-        num_tokens=tokens.num_tokens,
+        num_frames=len(times),
+        height=height,
+        width=width,
+        num_tokens=num_tokens,
     )
 
 
@@ -240,7 +253,10 @@ def encode_file(
     width: int | None = None,
     prior: Prior | None = None,
 ) -> RateChoice | None:
-    """Encode one file into a token file, whole or not at all; what was chosen, if by content."""
+    """Encode one file into a token file, whole or not at all; what was chosen, if by content.
+
+    An interrupt leaves the blocks so far, where no file was.
+    """
     from data.reading import iterate_frames
 
     frames = iterate_frames(path, height=height, width=width)
@@ -249,8 +265,21 @@ def encode_file(
         save_tokens(choice.tokens, out, prior)
         return choice
     with atomic_path(out) as partial:
-        write_stream(codec, frames, partial, rate, prior)
+        try:
+            write_stream(codec, frames, partial, rate, prior)
+        except KeyboardInterrupt:  # how endless input ends
+            _keep_blocks(partial, out)
+            raise
     return None
+
+
+def _keep_blocks(partial: Path, out: Path) -> None:
+    """Leave the whole blocks of an unfinished file at `out`, unless something is there."""
+    with suppress(OSError, ValueError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnclosedWarning)
+        describe(partial)  # no whole block, nothing to keep
+        if not out.exists():
+            partial.rename(out)
 
 
 def _choose_prior(codec: Codec, coding: Coding, prior: Path | None) -> Prior | None:

@@ -18,6 +18,7 @@ from typing import Any
 from zlib import crc32
 
 import torch
+from torch import Tensor
 
 from tokenizer.block_coder import BlockCoder, prior_of
 from tokenizer.entropy import Prior
@@ -103,6 +104,14 @@ class TokenReader:
         """All tokens."""
         return self._decode(list(self.blocks()), 0)
 
+    def read_each(self) -> Iterator[Tensor]:
+        """The codes of each block in turn, int64 (K,), one block in memory at a time."""
+        coder = self._coder()
+        for block in self.blocks():
+            with self._naming_damage():
+                codes = torch.from_numpy(coder.decode(block))
+            yield codes
+
     def read_blocks(self, first: int, stop: int) -> VideoTokens:
         """The tokens of blocks number `first` to `stop` - 1, as `VideoTokens.blocks` cuts them."""
         if not 0 <= first < stop <= self.num_blocks:
@@ -133,10 +142,7 @@ class TokenReader:
 
     def _decode(self, blocks: Sequence[Block], first: int) -> VideoTokens:
         """The tokens from block `first` on, of blocks that begin where its group does."""
-        try:
-            coder = BlockCoder(self.header, prior_of(self.header, self._prior))
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}") from None
+        coder = self._coder()
         codes, times = [], []
         with self._naming_damage():
             for block in blocks:
@@ -155,6 +161,12 @@ class TokenReader:
                 codebook_size=self.header.codebook_size,
                 codec_id=self.header.codec_id,
             )
+
+    def _coder(self) -> BlockCoder:
+        try:
+            return BlockCoder(self.header, prior_of(self.header, self._prior))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
 
     # --- opening
 

@@ -6,7 +6,7 @@ It does not know where frames come from, nor how records are laid out.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,27 @@ def write_stream(
         if waiting:
             _, state = codec.encode_step(torch.stack(waiting)[None], state)
             writer.append(codec.finish(state)[0][0], times)
+
+
+def decode_stream(
+    codec: Codec, codes: Iterable[torch.Tensor], height: int, width: int, num_frames: int
+) -> Iterator[torch.Tensor]:
+    """The frames of blocks as they come, one block in memory at a time.
+
+    Args:
+        codec: The codec, in eval mode.
+        codes: int64 (K,) of each block in turn.
+        height: Pixels.
+        width: Pixels.
+        num_frames: Frames in all; the last block is cut to them.
+
+    Yields:
+        uint8 (n, 3, H, W) of each block.
+    """
+    state = codec.start_decoding(height, width)
+    for number, block in enumerate(codes):
+        pixels, state = codec.decode_step([block], state)
+        yield pixels[0, : num_frames - number * codec.block_frames]
 
 
 def choose_stream(
