@@ -128,7 +128,9 @@ def measure(
             if progress is not None:
                 progress(number + (point + 1) / len(points), len(source))
         results.append(_result(clip, clip.source or f"{source.name} {number}", coded, pictures))
-    return Curve.of_clips(name, description, results, protocol, timing, _code_results(usage, points))
+    return Curve.of_clips(
+        name, description, results, protocol, timing, _code_results(usage, points)
+    )
 
 
 def _code_results(
