@@ -1,4 +1,4 @@
-"""Commands of the codec on sources as plain functions: evaluate, and clips to token shards.
+"""Commands of the codec on sources as plain functions: scores, diagnosis, token shards.
 
 Their docstrings are the commands' help; they return results and print nothing but progress.
 """
@@ -11,11 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from data.atomic import check_writable
 from tokenizer.codec import Codec
+from tokenizer.diagnosing import diagnose as diagnose_codec
+from tokenizer.diagnosing import write_diagnosis
+from tokenizer.diagnosis import Diagnosis
 from tokenizer.encoding import EncodingReport, encode_source
 from tokenizer.evaluate import Progress
 from tokenizer.evaluate import evaluate as evaluate_codec
-from tokenizer.rate import Rate, as_rates
+from tokenizer.rate import FULL, Rate, as_rates
 from tokenizer.reporting import CodecReport
 
 
@@ -83,6 +87,63 @@ def evaluate(
     )
     with progress_bar("evaluating") as progress:
         return evaluate_codec(codec, clips, asked, num_clips, progress, by_clip=by_clip)
+
+
+def diagnose(
+    source: list[str],
+    model: Path,
+    out: Path | None = None,
+    share: float | None = None,
+    split: str | None = None,
+    num_clips: int | None = None,
+    num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    fps: float | None = None,
+    strict: bool = False,
+) -> Diagnosis:
+    """Look for what a mean PSNR hides: dead codes, block borders, flicker, drift, leaks, domains.
+
+    Give several sources to see how the codec carries over. Clips stream through block by block, so
+    that any length fits.
+
+    Example: kinolex tokenizer diagnose --source scenes:easy clips/ --model runs/demo/model
+
+    Args:
+        source: Folders of clips, scenes:easy|standard|hard, or hub:NAME; one or more.
+        model: Folder of a codec, or of a model with a codec in it.
+        out: Folder for diagnosis.json and report.html, a page of tables and plots.
+        share: Rate as a share of each clip's own full rate; the full one if left out.
+        split: Which part of the sources; heldout if left out, or all of a folder without splits.
+        num_clips: At most so many clips of each; all if left out.
+        num_frames: Frames of a clip; whole clips if left out.
+        height: Pixels; the clips' own if left out.
+        width: Likewise.
+        fps: Frames a second to sample at; every frame if left out.
+        strict: Stop at the first clip that cannot be read.
+    """
+    from data.source import open_source
+
+    rate = FULL if share is None else Rate(share=share)
+    if out is not None:
+        check_writable(out / "diagnosis.json")
+    codec = open_codec(model)
+    sources = [
+        open_source(
+            each,
+            split=split or heldout_split(each),
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            fps=fps,
+            strict=strict,
+            num_clips=num_clips,
+        )
+        for each in source
+    ]
+    with progress_bar("diagnosing") as progress:
+        found = diagnose_codec(codec, sources, rate, num_clips, progress)
+    return found if out is None else write_diagnosis(found, out)
 
 
 def shards(
