@@ -75,7 +75,8 @@ class ClipData(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         for split, sizes in (("train", self.sizes), ("heldout", [self.watched_size])):
-            for size in map(tuple, sizes):
+            for frames, height, width in sizes:
+                size = frames, height, width
                 if (split, size) not in self.sources:
                     self.sources[split, size] = open_source(
                         self.spec,

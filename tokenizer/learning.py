@@ -132,9 +132,9 @@ def training_losses(
         beside.add_prior(losses, codec, out)
     if weights.quantizer:
         losses["quantizer"] = out.quantizer_loss
-    told = labels is not None and labels.shape[1] > 0
-    if told and codec.label_head is not None and weights.labels:
-        losses["labels"] = codec.label_head.loss(out.vectors, labels, counts)
+    head = codec.label_head if weights.labels else None
+    if head is not None and labels is not None and labels.shape[1] > 0:
+        losses["labels"] = head.loss(out.vectors, labels, counts)
     return losses
 
 

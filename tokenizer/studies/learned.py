@@ -98,7 +98,7 @@ def codec_curve(
     Raises:
         ValueError: A rate that a clip's size cannot have.
     """
-    coder = CodecCoder([codec], rates, shares, prior and [prior])
+    coder = CodecCoder([codec], rates, shares, None if prior is None else [prior])
     return measure(coder, source, name, f"codec {codec.codec_id}", progress=progress)
 
 

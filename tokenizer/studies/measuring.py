@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -112,7 +112,7 @@ def measure(
     """
     protocol = protocol_of(coder, clips or survey(source))
     points, results = range(len(coder.points)), []
-    usage: list[CodeUsage | None] = [None for _ in points]
+    usage: dict[int, CodeUsage] = {}
     timing = {"encode_seconds": [0.0 for _ in points], "decode_seconds": [0.0 for _ in points]}
     for number in range(len(source)):
         clip, coded = source[number], []
@@ -122,21 +122,24 @@ def measure(
             pictures.append(_compare(clip.frames, one.frames))
             coded.append(one)
             if one.codes is not None and one.codebook_size is not None:
-                usage[point] = usage[point] or CodeUsage(one.codebook_size)
-                usage[point].update(one.codes)
+                usage.setdefault(point, CodeUsage(one.codebook_size)).update(one.codes)
             timing["encode_seconds"][point] += one.encode_seconds
             timing["decode_seconds"][point] += one.decode_seconds
             if progress is not None:
                 progress(number + (point + 1) / len(points), len(source))
         results.append(_result(clip, clip.source or f"{source.name} {number}", coded, pictures))
-    return Curve.of_clips(name, description, results, protocol, timing, _code_results(usage))
+    return Curve.of_clips(
+        name, description, results, protocol, timing, _code_results(usage, points)
+    )
 
 
-def _code_results(usage: Sequence[CodeUsage | None]) -> dict[str, tuple[float, ...]]:
+def _code_results(
+    usage: Mapping[int, CodeUsage], points: Sequence[int]
+) -> dict[str, tuple[float, ...]]:
     """How codes were used at each point, over all clips; {} where there are none."""
-    used = [one for one in usage if one is not None]
-    if len(used) < len(usage):
+    if not usage:
         return {}
+    used = [usage[point] for point in points]
     return {
         "used-codes": tuple(one.used for one in used),
         "entropy": tuple(math.log2(one.perplexity) for one in used),
