@@ -16,7 +16,6 @@ from data.clip import Clip
 from data.folder import Folder
 from data.folder_writing import write_folder
 from data.source import Skipped, parts_of
-from data.writing import write_video
 from kinolex import main
 from tokenizer.backbone import ConvBackbone
 from tokenizer.codec import Codec
@@ -230,7 +229,8 @@ def test_the_whole_agrees_with_evaluation(codec: Codec, tmp_path: Path) -> None:
 
 def test_clips_of_a_folder_come_in_parts(tmp_path: Path) -> None:
     frames = noise((11, 3, 16, 16)).to(torch.uint8)
-    write_folder(tmp_path / "f" / "heldout", [Clip.from_frames(frames, 8, captions=("noise",))])
+    noisy = Clip.from_frames(frames, 8, captions=("noise",))
+    write_folder([noisy], tmp_path / "f" / "heldout")
     for wanted in (None, 6):
         source = Folder(tmp_path / "f", "heldout", num_frames=wanted)
         whole, parts = source[0], list(parts_of(source, 0, 4))
@@ -242,8 +242,7 @@ def test_clips_of_a_folder_come_in_parts(tmp_path: Path) -> None:
 
 def test_command(codec: Codec, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     codec.save(tmp_path / "model")
-    (tmp_path / "clips" / "heldout").mkdir(parents=True)
-    write_video(Clips()[0], tmp_path / "clips" / "heldout" / "a.mkv")
+    write_folder([Clips()[0]], tmp_path / "clips" / "heldout", suffix=".mkv")
     words = ["tokenizer", "diagnose", "--model", str(tmp_path / "model"), "--num-clips", "1"]
     words += ["--source", "scenes:easy", "scenes:hard", str(tmp_path / "clips"), "--height", "16"]
     words += ["--width", "16", "--out", str(tmp_path / "out")]
@@ -255,4 +254,4 @@ def test_command(codec: Codec, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "block borders" in text and "dead" in text and "LEAKS" not in text
     with pytest.raises(SystemExit):
         main(words[:4])
-    assert "--source" in capsys.readouterr().err
+    assert "required: source" in capsys.readouterr().err
