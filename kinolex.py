@@ -96,6 +96,9 @@ COMMANDS: dict[str, Command] = {
     "tokenizer prior": Command(
         "tokenizer.file_commands:prior", "measure how frequent codes are, for coding", ("shards",)
     ),
+    "tokenizer export": Command(
+        "tokenizer.commands:export", "encoder and decoder as programs that need torch alone"
+    ),
     "encode": Command("tokenizer.file_commands:encode", "videos to token files", ("inputs",)),
     "decode": Command("tokenizer.file_commands:decode", "a token file to a video", ("file",)),
     "info": Command("tokenizer.file_commands:info", "what a token file holds", ("file",)),

@@ -19,6 +19,7 @@ from tokenizer.diagnosis import Diagnosis
 from tokenizer.encoding import EncodingReport, encode_source
 from tokenizer.evaluate import Progress
 from tokenizer.evaluate import evaluate as evaluate_codec
+from tokenizer.exporting import Exported, export_codec
 from tokenizer.rate import FULL, Rate, as_rates
 from tokenizer.reporting import CodecReport
 
@@ -195,6 +196,35 @@ def shards(
     )
     with progress_bar("encoding") as progress:
         return encode_source(codec, clips, out, tokens_per_frame, batch_size, progress)
+
+
+def export(
+    model: Path,
+    out: Path,
+    height: int | None = None,
+    width: int | None = None,
+    onnx: bool = False,
+) -> Exported:
+    """Write a codec's encoder and decoder step as programs that need torch alone, or ONNX.
+
+    Programs are for one size and one stream; a README.md beside them says how they are called.
+
+    Example: kinolex tokenizer export --model runs/demo/model --out runs/steps
+
+    Args:
+        model: Folder of a codec, or of a model with a codec in it.
+        out: Folder for encoder.pt2, decoder.pt2, steps.json and README.md.
+        height: Pixels; those that the codec was trained at if left out.
+        width: Likewise.
+        onnx: Write encoder.onnx and decoder.onnx as well; needs the extra export.
+    """
+    check_writable(out / "steps.json")
+    codec = open_codec(model)
+    tall, wide = codec.trained_size or (None, None)
+    height, width = height or tall, width or wide
+    if height is None or width is None:
+        raise ValueError(f"{model} does not say at what size it was trained: give height and width")
+    return export_codec(codec, out, height, width, ("pt2", "onnx") if onnx else ("pt2",))
 
 
 def heldout_split(source: str) -> str:
