@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,14 @@ print(json.dumps(codes[0].tolist()))
     assert json.loads(done.stdout) == own[0][0].tolist() and told["codec_id"] == codec.codec_id
 
 
+def test_onnx_without_the_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match=r"kinolex\[export\]"):
+        export_codec(made("conv"), tmp_path, HEIGHT, WIDTH, ("onnx",))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs the extra `export`")
 @pytest.mark.export
 def test_onnx_equals_the_codec(tmp_path: Path) -> None:
     import onnxruntime  # pyright: ignore

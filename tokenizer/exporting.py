@@ -163,8 +163,7 @@ def export_codec(
         forms: pt2 is torch.export's; onnx wants the extra `export`.
 
     Raises:
-        ValueError: No pixels, or more codes than a table can hold.
-        ModuleNotFoundError: onnx is asked for and the extra is missing.
+        ValueError: No pixels, more codes than a table can hold, or onnx without the extra.
     """
     if "onnx" in forms:
         _check_extra()
@@ -249,9 +248,8 @@ def _check_extra() -> None:
         import onnx  # noqa: F401  # pyright: ignore
         import onnxscript  # noqa: F401  # pyright: ignore
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{error.name} is missing: install kinolex with the extra export "
-            "(make install EXTRAS=export), or ask for pt2 alone"
+        raise ValueError(
+            f"ONNX needs {error.name}: pip install 'kinolex[export]', or leave --onnx out"
         ) from error
 
 
