@@ -67,6 +67,7 @@ class Command:
     target: str  # "module:function"
     summary: str
     positional: tuple[str, ...] = ()  # a list parameter among them takes one value or more
+    several: tuple[str, ...] = ()  # list parameters given as `--name A B C`
     takes_argv: bool = False  # LightningCLI commands parse their own arguments
 
 
@@ -84,11 +85,19 @@ COMMANDS: dict[str, Command] = {
     "tokenizer evaluate": Command(
         "tokenizer.commands:evaluate", "reconstruction quality at chosen rates"
     ),
+    "tokenizer diagnose": Command(
+        "tokenizer.commands:diagnose",
+        "dead codes, borders, flicker, drift, leaks, other domains",
+        several=("source",),
+    ),
     "tokenizer shards": Command(
         "tokenizer.commands:shards", "a source to token shards, for training", ("source",)
     ),
     "tokenizer prior": Command(
         "tokenizer.file_commands:prior", "measure how frequent codes are, for coding", ("shards",)
+    ),
+    "tokenizer export": Command(
+        "tokenizer.commands:export", "encoder and decoder as programs that need torch alone"
     ),
     "encode": Command("tokenizer.file_commands:encode", "videos to token files", ("inputs",)),
     "decode": Command("tokenizer.file_commands:decode", "a token file to a video", ("file",)),
@@ -249,7 +258,10 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
             nargs="+" if is_list else None,
             help=documented.get(parameter_name),
         )
-    parser.add_function_arguments(function, skip=set(command.positional), as_positional=False)
+    for several in command.several:
+        parser.add_argument(f"--{several}", nargs="+", required=True, help=documented.get(several))
+    own: set[str | int] = {*command.positional, *command.several}
+    parser.add_function_arguments(function, skip=own, as_positional=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     for group in parser._action_groups:  # jsonargparse titles one with the docstring once more
         if group.title not in ("positional arguments", "options"):

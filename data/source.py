@@ -5,7 +5,8 @@ Knows the names of the sources; each is imported only when it is asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -39,6 +40,21 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Clip: ...
+
+
+def parts_of(source: Source, index: int, length: int) -> Iterator[Clip]:
+    """Clip `index` in parts of `length` frames, the last one shorter.
+
+    Sources that read from files hold one part at a time; of others the clip is made whole.
+    """
+    parts: Callable[[int, int], Iterator[Clip]] | None = getattr(source, "parts", None)
+    if parts is not None:
+        yield from parts(index, length)
+        return
+    clip = source[index]
+    for first in range(0, len(clip), length):
+        part = slice(first, first + length)
+        yield replace(clip, frames=clip.frames[part], timestamps=clip.timestamps[part])
 
 
 def open_source(

@@ -6,6 +6,7 @@ It knows rows and how to read a file; where the files are is its children's busi
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +164,17 @@ class StoredClips:
         slack = self._slack(index)
         return self._read(index, int(torch.randint(slack + 1, (), generator=generator)))
 
+    def parts(self, index: int, length: int) -> Iterator[Clip]:
+        """Clip `index` in parts of `length` frames, the last one shorter; no more is held."""
+        row, selection = self._entries[index]
+        file = self._file(row)
+        part = selection.part(self._slack(index) // 2, self.num_frames or len(selection))
+        images, times = self._shown(file, part), part.times[part.picks]
+        for some in times.split(length):
+            shown = np.stack(list(itertools.islice(images, len(some))))  # (n, H, W, 3)
+            frames = torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous()
+            yield _described(Clip(frames, some), row, file)
+
     def _slack(self, index: int) -> int:
         return len(self._entries[index][1]) - (self.num_frames or len(self._entries[index][1]))
 
@@ -175,14 +187,7 @@ class StoredClips:
             clip = self._cached(self._cache, file, row, selection, first, part)
         if clip is None:
             clip = self._read_clip(file, sampler=part)
-        return replace(
-            clip,
-            captions=row.captions,
-            questions=row.questions,
-            labels=dict(row.labels),
-            source=str(file) if isinstance(file, Path) else row.file_name,
-            truth=row.truth,
-        )
+        return _described(clip, row, file)
 
     def _cached(
         self,
@@ -217,3 +222,15 @@ class StoredClips:
             if number == picks[-1]:
                 return
         raise selection.changed(number + 1)
+
+
+def _described(clip: Clip, row: Row, file: Path | bytes) -> Clip:
+    """The clip with what its row says."""
+    return replace(
+        clip,
+        captions=row.captions,
+        questions=row.questions,
+        labels=dict(row.labels),
+        source=str(file) if isinstance(file, Path) else row.file_name,
+        truth=row.truth,
+    )

@@ -1,4 +1,4 @@
-"""Commands of the codec on sources as plain functions: evaluate, and clips to token shards.
+"""Commands of the codec on sources as plain functions: scores, diagnosis, token shards.
 
 Their docstrings are the commands' help; they return results and print nothing but progress.
 """
@@ -11,12 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from data.atomic import check_writable
 from tokenizer.codec import Codec
+from tokenizer.diagnosing import diagnose as diagnose_codec
+from tokenizer.diagnosing import write_diagnosis
+from tokenizer.diagnosis import Diagnosis
 from tokenizer.encoding import EncodingReport, encode_source
 from tokenizer.evaluate import Progress
 from tokenizer.evaluate import evaluate as evaluate_codec
-from tokenizer.rate import Rate, as_rates
+from tokenizer.exporting import Exported, export_codec
+from tokenizer.rate import FULL, Rate, as_rates
 from tokenizer.reporting import CodecReport
+from tokenizer.running import Precision, running
 
 
 def evaluate(
@@ -36,6 +42,8 @@ def evaluate(
     width: int | None = None,
     fps: float | None = None,
     strict: bool = False,
+    precision: Precision = "fp32",
+    compile: bool = False,
 ) -> CodecReport:
     """Measure a codec on held-out clips beside trivial baselines.
 
@@ -59,6 +67,10 @@ def evaluate(
         width: Likewise.
         fps: Frames a second to sample at; every frame if left out.
         strict: Stop at the first clip that cannot be read.
+        precision: fp32 gives the same codes on every way; bf16 is quicker on some processors, but
+            about 1 code in 100 differs by rounding.
+        compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
+            long jobs of one size only, and a few codes may differ by rounding.
     """
     from data.source import open_source
 
@@ -81,8 +93,65 @@ def evaluate(
         strict=strict,
         num_clips=num_clips,
     )
-    with progress_bar("evaluating") as progress:
+    with progress_bar("evaluating") as progress, running(codec, precision, compile):
         return evaluate_codec(codec, clips, asked, num_clips, progress, by_clip=by_clip)
+
+
+def diagnose(
+    source: list[str],
+    model: Path,
+    out: Path | None = None,
+    share: float | None = None,
+    split: str | None = None,
+    num_clips: int | None = None,
+    num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    fps: float | None = None,
+    strict: bool = False,
+) -> Diagnosis:
+    """Look for what a mean PSNR hides: dead codes, block borders, flicker, drift, leaks, domains.
+
+    Give several sources to see how the codec carries over. Clips stream through block by block, so
+    that any length fits.
+
+    Example: kinolex tokenizer diagnose --source scenes:easy clips/ --model runs/demo/model
+
+    Args:
+        source: Folders of clips, scenes:easy|standard|hard, or hub:NAME; one or more.
+        model: Folder of a codec, or of a model with a codec in it.
+        out: Folder for diagnosis.json and report.html, a page of tables and plots.
+        share: Rate as a share of each clip's own full rate; the full one if left out.
+        split: Which part of the sources; heldout if left out, or all of a folder without splits.
+        num_clips: At most so many clips of each; all if left out.
+        num_frames: Frames of a clip; whole clips if left out.
+        height: Pixels; the clips' own if left out.
+        width: Likewise.
+        fps: Frames a second to sample at; every frame if left out.
+        strict: Stop at the first clip that cannot be read.
+    """
+    from data.source import open_source
+
+    rate = FULL if share is None else Rate(share=share)
+    if out is not None:
+        check_writable(out / "diagnosis.json")
+    codec = open_codec(model)
+    sources = [
+        open_source(
+            each,
+            split=split or heldout_split(each),
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            fps=fps,
+            strict=strict,
+            num_clips=num_clips,
+        )
+        for each in source
+    ]
+    with progress_bar("diagnosing") as progress:
+        found = diagnose_codec(codec, sources, rate, num_clips, progress)
+    return found if out is None else write_diagnosis(found, out)
 
 
 def shards(
@@ -98,6 +167,8 @@ def shards(
     fps: float | None = None,
     batch_size: int = 64,
     strict: bool = False,
+    precision: Precision = "fp32",
+    compile: bool = False,
 ) -> EncodingReport:
     """Encode a source into token shards with its words, for training a language model.
 
@@ -118,6 +189,10 @@ def shards(
         fps: Frames a second to sample at; every frame if left out.
         batch_size: Clips coded together.
         strict: Stop at the first clip that cannot be read.
+        precision: fp32 gives the same codes on every way; bf16 is quicker on some processors, but
+            about 1 code in 100 differs by rounding.
+        compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
+            long jobs of one size only, and a few codes may differ by rounding.
     """
     from data.source import open_source
 
@@ -132,8 +207,37 @@ def shards(
         strict=strict,
         num_clips=num_clips,
     )
-    with progress_bar("encoding") as progress:
+    with progress_bar("encoding") as progress, running(codec, precision, compile):
         return encode_source(codec, clips, out, tokens_per_frame, batch_size, progress)
+
+
+def export(
+    model: Path,
+    out: Path,
+    height: int | None = None,
+    width: int | None = None,
+    onnx: bool = False,
+) -> Exported:
+    """Write a codec's encoder and decoder step as programs that need torch alone, or ONNX.
+
+    Programs are for one size and one stream; a README.md beside them says how they are called.
+
+    Example: kinolex tokenizer export --model runs/demo/model --out runs/steps
+
+    Args:
+        model: Folder of a codec, or of a model with a codec in it.
+        out: Folder for encoder.pt2, decoder.pt2, steps.json and README.md.
+        height: Pixels; those that the codec was trained at if left out.
+        width: Likewise.
+        onnx: Write encoder.onnx and decoder.onnx as well; needs the extra export.
+    """
+    check_writable(out / "steps.json")
+    codec = open_codec(model)
+    tall, wide = codec.trained_size or (None, None)
+    height, width = tall if height is None else height, wide if width is None else width
+    if height is None or width is None:
+        raise ValueError(f"{model} does not say at what size it was trained: give height and width")
+    return export_codec(codec, out, height, width, ("pt2", "onnx") if onnx else ("pt2",))
 
 
 def heldout_split(source: str) -> str:

@@ -18,48 +18,14 @@ from data.clip import Clip
 from data.source import Source
 from tokenizer.blocks import SizeWarning, is_far
 from tokenizer.codec import Codec
-from tokenizer.metrics import CodeUsage, moving, psnr, ssim
+from tokenizer.metrics import CodeUsage, moving, psnr
 from tokenizer.rate import FULL, Rate, RateError, packed_bytes
 from tokenizer.rate_control import RateControl
-from tokenizer.reporting import ClipRate, ClipScore, CodecReport, RateScore, Score
+from tokenizer.reporting import ClipRate, ClipScore, CodecReport, RateScore
+from tokenizer.tally import MeanColour, Tally
 
 Progress = Callable[[float, int], None]  # clips done, parts of one included; in all
 METRICS = "psnr|rgb|0..255|pooled-mse;ssim|gauss11|rgb;moving|grey>8;kinolex-codec-v1"
-
-
-class _Tally:
-    """Sums of errors over frames, by clip."""
-
-    def __init__(self) -> None:
-        self.clip_errors: list[float] = []
-        self.error = self.frames = self.pixels = 0.0
-        self.ssim = self.moving_error = self.moving_values = 0.0
-        self._clip = (0.0, 0.0)
-
-    def add(self, frames: Tensor, other: Tensor, mask: Tensor, similarity: bool = True) -> None:
-        error = (frames.float() - other.float()).square()  # (n, 3, H, W)
-        total = float(error.double().sum())
-        self._clip = self._clip[0] + total, self._clip[1] + error.numel()
-        self.moving_error += float((error.sum(1) * mask).double().sum())
-        self.moving_values += 3 * int(mask.sum())
-        self.frames += len(frames)
-        if similarity:
-            self.ssim += float(ssim(frames, other).sum())
-
-    def end_clip(self) -> None:
-        error, values = self._clip
-        self.error, self.pixels = self.error + error, self.pixels + values
-        self.clip_errors.append(error / max(1.0, values))
-        self._clip = (0.0, 0.0)
-
-    def score(self, similarity: bool = True) -> Score:
-        values = self.moving_values
-        return Score(
-            psnr=psnr(self.error / max(1.0, self.pixels)),
-            psnr_mean=sum(map(psnr, self.clip_errors)) / max(1, len(self.clip_errors)),
-            ssim=self.ssim / max(1.0, self.frames) if similarity else None,
-            psnr_moving=psnr(self.moving_error / values) if values else None,
-        )
 
 
 class _Meter:
@@ -69,7 +35,7 @@ class _Meter:
         self.rate = rate
         self.codebook_size = codec.codebook_size
         self.bits_per_token = math.log2(codec.codebook_size)
-        self.tally, self.usage = _Tally(), CodeUsage(codec.codebook_size)
+        self.tally, self.usage = Tally(), CodeUsage(codec.codebook_size)
         self.tokens = self.frames = self.packed_bits = 0
         self.area = 0  # pixels of all clips
         self.left_out = 0
@@ -134,7 +100,7 @@ def evaluate(
         raise ValueError(f"num_clips={num_clips} of {len(source)}: evaluation wants at least one")
     asked = [FULL, *(rate if isinstance(rate, Rate) else Rate(rate) for rate in rates)]
     meters = [_Meter(rate, codec) for rate in asked]
-    mean, first = _Mean(), _Tally()
+    mean, first = MeanColour(), Tally()
     frames, sizes, clips = 0, dict[tuple[int, int], None](), list[ClipScore]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SizeWarning)  # one for all clips follows
@@ -147,7 +113,7 @@ def evaluate(
             if by_clip:
                 still, name = psnr(first.clip_errors[-1]), clip.source or f"{source.name} {number}"
                 clips.append(ClipScore(name, clip.height, clip.width, len(clip), still, scores))
-    _warn_of_sizes(codec, sizes)
+    warn_of_sizes(codec, sizes)
     return CodecReport(
         codec_id=codec.codec_id,
         protocol=METRICS,
@@ -169,7 +135,7 @@ def _telling(number: int, total: int, progress: Progress | None) -> Callable[[fl
     return lambda part: None if progress is None else progress(number + part, total)
 
 
-def _warn_of_sizes(codec: Codec, sizes: Iterable[tuple[int, int]]) -> None:
+def warn_of_sizes(codec: Codec, sizes: Iterable[tuple[int, int]]) -> None:
     """One warning for all the sizes far from the trained one."""
     far = [
         f"{height}x{width}" for height, width in sizes if is_far(codec.trained_size, height, width)
@@ -185,36 +151,13 @@ def _warn_of_sizes(codec: Codec, sizes: Iterable[tuple[int, int]]) -> None:
         )
 
 
-class _Mean(_Tally):
-    """The error of painting each clip in its mean colour, without keeping the clip."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._sums = (torch.zeros(3, dtype=torch.float64), 0.0, 0)
-
-    def see(self, frames: Tensor) -> None:
-        x = frames.double()
-        colour, square, count = self._sums
-        pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        self._sums = colour + x.sum((0, 2, 3)), square + float(x.square().sum()), count + pixels
-
-    def end_clip(self) -> None:
-        colour, square, count = self._sums
-        self._clip = (square - float(colour.square().sum()) / max(1, count), 3.0 * count)
-        self._sums = (torch.zeros(3, dtype=torch.float64), 0.0, 0)
-        super().end_clip()
-
-    def score(self, similarity: bool = False) -> Score:
-        return super().score(similarity)
-
-
 @torch.no_grad()
 def _score_clip(
     codec: Codec,
     clip: Clip,
     meters: Sequence[_Meter],
-    mean: _Mean,
-    first: _Tally,
+    mean: MeanColour,
+    first: Tally,
     told: Callable[[float], None],
 ) -> list[ClipRate]:
     """Code one clip at each rate; its own score at each that it can have."""

@@ -25,6 +25,7 @@ from tokenizer.ordering import BlockLayout
 from tokenizer.priors import AdaptivePrior, StaticPrior, bits_per_token, count_codes, measured
 from tokenizer.rate import FULL, Rate, Target, as_rates
 from tokenizer.rate_control import RateChoice
+from tokenizer.running import Precision, running
 from tokenizer.streaming import choose_stream, decode_stream, write_stream
 
 Coding = Literal["packed", "static", "adaptive"]
@@ -89,6 +90,8 @@ def encode(
     width: int | None = None,
     coding: Coding = "packed",
     prior: Path | None = None,
+    precision: Precision = "fp32",
+    compile: bool = False,
 ) -> list[EncodedFile]:
     """Encode videos into token files.
 
@@ -112,6 +115,10 @@ def encode(
         coding: How codes become bytes. packed is the fastest; adaptive is smaller, learning what
             codes are frequent from the clip itself; static knows from the start, from --prior.
         prior: File of a static prior, which `tokenizer prior` wrote.
+        precision: fp32 gives the same codes on every way; bf16 is quicker on some processors, but
+            about 1 code in 100 differs by rounding.
+        compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
+            long jobs of one size only, and a few codes may differ by rounding.
     """
     if not inputs:
         raise ValueError("no inputs: name at least one video")
@@ -123,9 +130,13 @@ def encode(
     targets = _targets(inputs, out)
     codec = open_codec(model)
     chosen = _choose_prior(codec, coding, prior)
+    with running(codec, precision, compile):
+        choices = [
+            encode_file(codec, source, target, asked, height, width, chosen)
+            for source, target in zip(inputs, targets, strict=True)
+        ]
     results = []
-    for source, target in zip(inputs, targets, strict=True):
-        choice = encode_file(codec, source, target, asked, height, width, chosen)
+    for source, target, choice in zip(inputs, targets, choices, strict=True):
         written = describe(target)
         results.append(
             EncodedFile(
@@ -148,7 +159,14 @@ def encode(
     return results
 
 
-def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> DecodedFile:
+def decode(
+    file: Path,
+    out: Path,
+    model: Path,
+    prior: Path | None = None,
+    precision: Precision = "fp32",
+    compile: bool = False,
+) -> DecodedFile:
     """Decode a token file into a video.
 
     Blocks are read, decoded, written and forgotten one by one (but for .gif and .png, which hold
@@ -161,6 +179,10 @@ def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> Dec
         out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
         model: Folder of the codec that encoded it, or of a model with that codec in it.
         prior: File of the static prior that it was coded under, if it was.
+        precision: fp32 gives the same pixels on every way; bf16 is quicker on some processors, but
+            pixels differ by rounding.
+        compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
+            long jobs of one size only, and pixels may differ by rounding.
     """
     from data.muxing import Film
     from data.writing import check_target, write_film
@@ -184,7 +206,8 @@ def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> Dec
             num_tokens += block.num_tokens
         times = torch.tensor(seconds, dtype=torch.float64)
         parts = decode_stream(codec, reader.read_each(), height, width, len(times))
-        write_film(Film(parts, times, height, width, source=codec.codec_id), out)
+        with running(codec, precision, compile):
+            write_film(Film(parts, times, height, width, source=codec.codec_id), out)
     return DecodedFile(
         source=str(file),
         out=str(out),

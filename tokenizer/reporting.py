@@ -102,7 +102,7 @@ class CodecReport:
 
 def _rate_table(report: CodecReport) -> Any:
     """A row for each rate, then the baselines in the same columns."""
-    table = _table(
+    table = empty_table(
         "rate",
         ("tokens/\nframe", "bits/\npixel", "packed\nbits/px", "PSNR\ndB", "SSIM"),
         ("moving\ndB", "codes\nused", "per-\nplexity", "entropy\nbits"),
@@ -122,7 +122,7 @@ def _clip_table(clips: Sequence[ClipScore]) -> Any:
     """Rows of each clip for each of its rates, beside a still of its first frame."""
     from rich.text import Text
 
-    table = _table(
+    table = empty_table(
         "clip",
         ("size", "frames", "rate", "tokens/\nframe", "bits/\npixel", "PSNR\ndB"),
         ("first\nframe dB",),
@@ -138,7 +138,7 @@ def _clip_table(clips: Sequence[ClipScore]) -> Any:
     return table
 
 
-def _table(first: str, *columns: Sequence[str]) -> Any:
+def empty_table(first: str, *columns: Sequence[str]) -> Any:
     """An empty table narrow enough for 80 letters."""
     from rich import box
     from rich.table import Table

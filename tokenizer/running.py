@@ -1,0 +1,49 @@
+"""How a codec's network is run: its number format, and whether it is compiled first.
+
+It knows networks, not clips, rates or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Literal
+
+import torch
+
+from tokenizer.codec import Codec
+
+Precision = Literal["fp32", "bf16"]
+
+
+@contextmanager
+def running(
+    codec: Codec, precision: Precision = "fp32", compiled: bool = False, backend: str = "inductor"
+) -> Iterator[Codec]:
+    """The codec, run in a number format and compiled if asked for, until the block ends.
+
+    fp32 gives the very same codes wherever it runs and however frames are chunked. bf16 (autocast;
+    quantizers stay in fp32) is quicker where the processor multiplies it natively, but codes
+    change where a vector lies near the border of two (about 1 in 100), so that files of both
+    formats differ; any codec decodes either. Compiled networks sum in another order, with the same
+    effect on far fewer codes, and pay only on long jobs: compiling takes tens of seconds, again
+    for each new size.
+
+    Args:
+        codec: The codec, in eval mode.
+        precision: fp32 or bf16.
+        compiled: Whether `torch.compile` makes new kernels, which wants a C++ compiler.
+        backend: Of `torch.compile`.
+    """
+    device = next(codec.parameters()).device.type
+    backbone = codec.backbone
+    if compiled:
+        for name in ("encode", "decode"):
+            setattr(backbone, name, torch.compile(getattr(backbone, name), backend=backend))
+    low = precision == "bf16"
+    try:
+        with torch.autocast(device, torch.bfloat16) if low else nullcontext():
+            yield codec
+    finally:
+        if compiled:
+            del backbone.encode, backbone.decode
