@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tokenizer.codec import Codec
 from tokenizer.evaluate import evaluate
 from tokenizer.metrics import CodeUsage
 from tokenizer.rate import Rate
+from tokenizer.studies.comparing import match_tokens
 from tokenizer.studies.curve import Curve, load_curve, pool, save_curve
 from tokenizer.studies.learned import CodecCoder, codec_curve, prior_of_source
 from tokenizer.studies.measuring import measure, survey
@@ -173,3 +175,19 @@ def test_a_curve_made_elsewhere_is_read(tmp_path: Path) -> None:
     file.write_text('{"name": "bpg", "results": {"bpp": [0.1, 0.2], "psnr-rgb": [28, 30]}}')
     curve = load_curve(file)
     assert curve.name == "bpg" and curve.clips == () and curve.metric("bpp") == (0.1, 0.2)
+
+
+def test_gains_at_equal_tokens_are_of_pairs(curve: Curve) -> None:
+    better = replace(
+        curve,
+        name="better",
+        clips=tuple(replace(c, mse=tuple(v / 2 for v in c.mse)) for c in curve.clips),
+        results={**curve.results, "psnr-rgb": tuple(v + 3 for v in curve.metric("psnr-rgb"))},
+    )
+    matches = match_tokens([curve, better], "ours")
+    assert [match.curve for match in matches] == ["better"] * curve.num_points
+    for match in matches:
+        assert match.gain == pytest.approx(3)
+        assert match.low is not None and match.high is not None
+        half = 10 * math.log10(2)  # whatever clips are drawn, half the error is so many dB
+        assert match.low == pytest.approx(half) == match.high

@@ -1,4 +1,4 @@
-"""Every curve of a study against its anchor: bits at equal quality, quality at equal bits.
+"""Every curve of a study against its anchor: at equal quality, at equal bits, at equal tokens.
 
 It knows which metrics are compared, not how a gap is computed.
 """
@@ -10,12 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from data.atomic import write_atomically
-from tokenizer.studies.bjontegaard import CONFIDENCE, Delta, bd_quality, bd_rate
-from tokenizer.studies.curve import Curve
+from tokenizer.studies.bjontegaard import Delta, bd_quality, bd_rate
+from tokenizer.studies.bootstrap import CONFIDENCE, RESAMPLES, bounds, draw_clips
+from tokenizer.studies.curve import Curve, pool
 
 QUALITIES = ("psnr-rgb", "ssim-rgb")
 RATE = "bpp"
+SAME_TOKENS = 0.02  # relative difference up to which rates count as equal
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,71 @@ def _comparison(curve: Curve, anchor: Curve, quality: str) -> Comparison:
     return Comparison(curve.name, anchor.name, quality, rate, gained, reasons, notes)
 
 
+@dataclass(frozen=True)
+class Match:
+    """A point of a curve beside the anchor's at the same tokens a frame, in one quality."""
+
+    curve: str
+    anchor: str
+    quality: str  # metric
+    tokens_per_frame: float
+    value: float  # the curve's own
+    gain: float  # over the anchor's; above 0 is better
+    low: float | None  # bounds of the gain's bootstrap interval; None where clips are unknown
+    high: float | None
+
+
+def match_tokens(
+    curves: Sequence[Curve],
+    anchor_name: str,
+    quality: str = "psnr-rgb",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Match]:
+    """Points of all curves but the anchor at whose tokens a frame the anchor has one, too.
+
+    Clips are drawn with replacement, the same for both, so that gains are of pairs.
+    """
+    anchor = next((curve for curve in curves if curve.name == anchor_name), None)
+    if anchor is None or "tokens-per-frame" not in anchor.results:
+        return []
+    found = []
+    for curve in curves:
+        if curve is anchor or "tokens-per-frame" not in curve.results:
+            continue
+        draws = _paired_draws(curve, anchor, quality, resamples, seed)
+        for point, tokens in enumerate(curve.metric("tokens-per-frame")):
+            own = np.array(anchor.metric("tokens-per-frame"))
+            twin = int(np.abs(own - tokens).argmin())
+            if abs(own[twin] - tokens) > SAME_TOKENS * tokens:
+                continue
+            value = curve.metric(quality)[point]
+            gain = value - anchor.metric(quality)[twin]
+            low = high = None
+            if draws is not None:
+                low, high = bounds(draws[0][:, point] - draws[1][:, twin])
+            found.append(Match(curve.name, anchor.name, quality, tokens, value, gain, low, high))
+    return found
+
+
+def _paired_draws(
+    curve: Curve, anchor: Curve, quality: str, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The quality of both curves' points over the same draws of their clips, (R, P) each."""
+    sources = [[clip.source for clip in one.clips] for one in (curve, anchor)]
+    number = len(sources[0])
+    if number < 2 or sources[0] != sources[1]:
+        return None
+    counts = draw_clips(number, resamples, seed)
+    return pool(curve.clips, counts)[quality], pool(anchor.clips, counts)[quality]
+
+
 def write_comparisons(
-    path: Path, anchor: str, comparisons: Sequence[Comparison], missing: Sequence[str]
+    path: Path,
+    anchor: str,
+    comparisons: Sequence[Comparison],
+    missing: Sequence[str],
+    matches: Sequence[Match] = (),
 ) -> None:
     """Write bd.json: all comparisons with what was compared and how."""
     content = {
@@ -88,5 +155,6 @@ def write_comparisons(
         "confidence": CONFIDENCE,
         "missing": list(missing),
         "comparisons": [asdict(comparison) for comparison in comparisons],
+        "equal_tokens": [asdict(match) for match in matches],
     }
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -16,7 +16,7 @@ from data.atomic import write_atomically
 from tokenizer.charts import Chart, Line, draw, legend
 from tokenizer.page import page, table
 from tokenizer.studies.bjontegaard import CONFIDENCE
-from tokenizer.studies.comparing import Comparison
+from tokenizer.studies.comparing import Comparison, Match
 from tokenizer.studies.curve import Curve
 from tokenizer.studies.plan import StudyPlan
 
@@ -60,13 +60,17 @@ def write_page(
     curves: Sequence[Curve],
     comparisons: Sequence[Comparison],
     missing: Sequence[str] = (),
+    matches: Sequence[Match] = (),
 ) -> None:
     """Write a study's report.html, whole or not at all."""
     parts = [legend([curve.name for curve in curves]), *_plots(curves)]
     if missing:
         items = "".join(f"<li>{html.escape(reason)}</li>" for reason in missing)
         parts.append(f"<h2>Left out</h2><ul>{items}</ul>")
-    parts += [_gaps(plan.anchor_name, comparisons), _all_points(curves), _protocols(curves)]
+    parts.append(_gaps(plan.anchor_name, comparisons))
+    if matches:
+        parts.append(_matches(plan.anchor_name, matches))
+    parts += [_all_points(curves), _protocols(curves)]
     write_atomically(path, page(plan.name, plan.description, parts).encode())
 
 
@@ -118,6 +122,24 @@ def _gaps(anchor: str, comparisons: Sequence[Comparison]) -> str:
     )
     head = ("curve", "quality", "BD-rate %", "BD-quality", "notes")
     return f"<h2>Against {html.escape(anchor)}</h2><p class=soft>{told}</p>" + table(head, rows)
+
+
+def _matches(anchor: str, matches: Sequence[Match]) -> str:
+    rows = []
+    for match in sorted(matches, key=lambda one: (one.curve, -one.tokens_per_frame)):
+        known = match.low is not None and match.high is not None
+        bounds = f" [{match.low:+.2f}, {match.high:+.2f}]" if known else ""
+        own = f"{match.value:.2f}", f"{match.value - match.gain:.2f}"
+        rows.append(
+            [match.curve, f"{match.tokens_per_frame:.3g}", *own, f"{match.gain:+.2f}{bounds}"]
+        )
+    title = f"At the same tokens a frame as {html.escape(anchor)}"
+    told = (
+        f"PSNR in dB and its gain over {html.escape(anchor)} (above 0 is better); "
+        f"[{CONFIDENCE:.0%} bootstrap interval over clips, in pairs]."
+    )
+    head = ("curve", "tokens a frame", "PSNR", anchor, "gain")
+    return f"<h2>{title}</h2><p class=soft>{told}</p>" + table(head, rows)
 
 
 def _all_points(curves: Sequence[Curve]) -> str:

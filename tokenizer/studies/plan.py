@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from tokenizer.studies.classical import EncoderName, Pixels
+from tokenizer.studies.sweeps import expand
 
 StudyCoding = Literal["static", "adaptive"]
 
@@ -40,6 +41,7 @@ class TrainingPlan:
     set: dict[str, Any] = field(default_factory=dict)  # single values over them, by dotted name
     minutes: float | None = None
     steps: int | None = None
+    rates: list[float] | None = None  # tokens a frame it is measured at, instead of the curve's
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,8 @@ class CurvePlan:
     train: list[TrainingPlan] | None = None  # likewise
     rates: list[float] | None = None  # tokens a frame, besides the full rate
     shares: list[float] | None = None  # of the full rate
-    coding: StudyCoding | None = (
-        None  # entropy coding; static: measured on clips of the train split
-    )
+    coding: StudyCoding | None = None  # entropy coding; static: measured on training clips
+    prior: Path | None = None  # the same under one that `kinolex tokenizer prior` wrote
     curve: Path | None = None
 
     @property
@@ -84,7 +85,7 @@ class StudyPlan:
 # Which settings say something about which kind of curve.
 _KINDS = {
     "encoder": {"crf", "pixels", "options"},
-    "codec": {"rates", "shares", "coding"},
+    "codec": {"rates", "shares", "coding", "prior"},
     "train": {"rates", "shares", "coding"},
     "curve": set[str](),
 }
@@ -115,15 +116,21 @@ def read_plan(path: Path) -> StudyPlan:
 def _study(content: Any) -> StudyPlan:
     if not isinstance(content, dict):
         raise ValueError("not a study: give the keys name, clips and curves")
-    curves = content.get("curves")
-    if not isinstance(curves, list) or not curves:
+    listed = content.get("curves")
+    if not isinstance(listed, list) or not listed:
         raise ValueError("curves: give a list of at least one curve")
+    own = set(CurvePlan.__dataclass_fields__) - {"name", "description", "train"}
+    curves = [
+        (curve, f"curves[{number}]")
+        for number, item in enumerate(listed)
+        for curve in expand(item, f"curves[{number}]", own)
+    ]
     plan = _read(
         StudyPlan,
         {
             **content,
             "clips": _read(ClipsPlan, content.get("clips"), "clips"),
-            "curves": [_curve(item, f"curves[{number}]") for number, item in enumerate(curves)],
+            "curves": [_curve(item, place) for item, place in curves],
         },
         "",
     )
@@ -157,6 +164,12 @@ def _curve(content: Any, place: str) -> CurvePlan:
             raise ValueError(f"{place}: {key} has no effect on a curve of {kinds[0]}: leave it out")
     if plan.encoder is not None and not plan.crf:
         raise ValueError(f"{place}: an encoder wants crf, a list like [20, 28, 36, 44]")
+    if plan.prior is not None and (plan.coding is not None or len(plan.codec or []) > 1):
+        raise ValueError(f"{place}: prior is for a curve of one codec without coding")
+    if plan.train and all(one.rates for one in plan.train) and (plan.rates or plan.shares):
+        raise ValueError(
+            f"{place}: rates and shares have no effect where all of train have rates of their own"
+        )
     return plan
 
 

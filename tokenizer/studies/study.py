@@ -20,7 +20,7 @@ from tokenizer.commands import open_codec, progress_bar
 from tokenizer.entropy import Prior
 from tokenizer.priors import AdaptivePrior, StaticPrior
 from tokenizer.studies.classical import ClassicalCoder, MissingEncoder
-from tokenizer.studies.comparing import Comparison, compare, write_comparisons
+from tokenizer.studies.comparing import Comparison, compare, match_tokens, write_comparisons
 from tokenizer.studies.curve import Curve, load_curve, save_curve
 from tokenizer.studies.learned import CodecCoder, prior_of_source
 from tokenizer.studies.measuring import ClipSet, Coder, measure, protocol_of, survey
@@ -84,8 +84,8 @@ def study(study: Path, out: Path) -> StudyReport:
 
     The study file names clips, curves (codecs by folder, codecs to be trained, x264, x265, svt-av1,
     vp9, or JSON made before) and the anchor that the others are compared with. OUT gets
-    curves/NAME.json for each, summary.csv, bd.json (BD-rate and BD-PSNR with 95 % intervals over
-    clips) and report.html. Run again, it goes on where it stopped: a curve is measured again only
+    curves/NAME.json for each, summary.csv, bd.json (BD-rate, BD-PSNR and gains at equal tokens with 95 %
+    intervals over clips) and report.html. Run again, it goes on where it stopped: a curve is measured again only
     if its settings, its codec or the clips have changed.
 
     Example: kinolex study configs/study/rates.yaml --out runs/study
@@ -119,9 +119,10 @@ def study(study: Path, out: Path) -> StudyReport:
         curves.append(curve)
         made.append(_summary(curve, file, measured))
     comparisons = compare(curves, plan.anchor_name)
-    write_comparisons(out / "bd.json", plan.anchor_name, comparisons, missing)
+    matches = match_tokens(curves, plan.anchor_name)
+    write_comparisons(out / "bd.json", plan.anchor_name, comparisons, missing, matches)
     write_csv(out / "summary.csv", curves)
-    write_page(out / "report.html", plan, curves, comparisons, missing)
+    write_page(out / "report.html", plan, curves, comparisons, missing, matches)
     page = str(out / "report.html")
     return StudyReport(plan.name, str(out), page, seen.num_clips, made, comparisons, missing)
 
@@ -153,13 +154,18 @@ def _coder(wanted: CurvePlan, plan: StudyPlan, out: Path, tell: Tell) -> Made:
     if wanted.encoder is not None:
         pixels, options = wanted.pixels or "yuv420p", wanted.options
         return ClassicalCoder(wanted.encoder, wanted.crf or [], pixels, options)
-    folders = list(wanted.codec or [])
+    folders, own = list(wanted.codec or []), [None] * len(wanted.codec or [])
     for number, training in enumerate(wanted.train or [], 1):
         run = out / "runs" / f"{wanted.file_name}-{number}"
         folders.append(train(training, plan.clips, run, tell))
+        own.append(training.rates)
     codecs = [open_codec(folder) for folder in folders]
-    priors = None if wanted.coding is None else [_prior(c, wanted, plan, out) for c in codecs]
-    return CodecCoder(codecs, wanted.rates or [], wanted.shares or [], priors)
+    priors = None
+    if wanted.prior is not None:
+        priors = [StaticPrior.load(wanted.prior)]
+    elif wanted.coding is not None:
+        priors = [_prior(codec, wanted, plan, out) for codec in codecs]
+    return CodecCoder(codecs, wanted.rates or [], wanted.shares or [], priors, own)
 
 
 def _prior(codec: Codec, wanted: CurvePlan, plan: StudyPlan, out: Path) -> Prior:
