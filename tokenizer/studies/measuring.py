@@ -85,9 +85,7 @@ def survey(source: Source, progress: Progress | None = None) -> ClipSet:
     return ClipSet(name, len(source), frames, list(sizes), digest.hexdigest()[:16], skipped)
 
 
-def protocol_of(
-    coder: Coder, clips: ClipSet, gauges: Sequence[NewGauge] = ()
-) -> dict[str, Any]:
+def protocol_of(coder: Coder, clips: ClipSet, gauges: Sequence[NewGauge] = ()) -> dict[str, Any]:
     """All that decides a curve's figures: where it is equal, the figures are."""
     more = {gauge.key: gauge.about for gauge in (new() for new in gauges)}
     return {"metrics": METRICS, **more, **asdict(clips), **coder.protocol, "points": coder.points}

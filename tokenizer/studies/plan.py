@@ -22,6 +22,7 @@ class ClipsPlan:
     """The clips that every curve is measured on, as `kinolex tokenizer evaluate` takes them."""
 
     source: str
+    name: str = ""  # of a set among several
     split: str = "heldout"
     num_clips: int | None = None
     num_frames: int | None = None
@@ -29,10 +30,14 @@ class ClipsPlan:
     width: int | None = None  # pixels
     fps: float | None = None
 
+    @property
+    def file_name(self) -> str:
+        return _file_name(self.name)
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A codec to train as `kinolex tokenizer fit` does, on the study's source unless it says else.
+    """A codec to train as `kinolex tokenizer fit` does, on the first set's source by default.
 
     Trainings end after so many minutes or steps, whichever is given.
     """
@@ -64,7 +69,11 @@ class CurvePlan:
 
     @property
     def file_name(self) -> str:
-        return re.sub(r"\W+", "-", self.name.lower()).strip("-")
+        return _file_name(self.name)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"\W+", "-", name.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,12 @@ class StudyPlan:
     """A whole study."""
 
     name: str
-    clips: ClipsPlan
+    clips: list[ClipsPlan]  # codecs are trained on the first one's source, and measured on all
     curves: list[CurvePlan]
     description: str = ""
     anchor: str | None = None  # name of the curve that others are compared with; else the first
+    frechet: bool = False  # measure the Frechet distance of random features, too
+    perceptual: Path | None = None  # weights of a perceptual distance that is measured, too
 
     @property
     def anchor_name(self) -> str:
@@ -129,7 +140,7 @@ def _study(content: Any) -> StudyPlan:
         StudyPlan,
         {
             **content,
-            "clips": _read(ClipsPlan, content.get("clips"), "clips"),
+            "clips": _clips(content.get("clips")),
             "curves": [_curve(item, place) for item, place in curves],
         },
         "",
@@ -142,6 +153,18 @@ def _study(content: Any) -> StudyPlan:
     if plan.anchor is not None and plan.anchor not in names:
         raise ValueError(f"anchor: no curve is called '{plan.anchor}', there are {names}")
     return plan
+
+
+def _clips(content: Any) -> list[ClipsPlan]:
+    if not isinstance(content, list):
+        return [_read(ClipsPlan, content, "clips")]
+    sets = [_read(ClipsPlan, item, f"clips[{number}]") for number, item in enumerate(content)]
+    names = [clips.file_name for clips in sets]
+    if not sets or (len(sets) > 1 and ("" in names or len(set(names)) < len(names))):
+        raise ValueError("clips: of several sets each wants a name of its own")
+    for name in {"curves", "runs", "priors"} & set(names):
+        raise ValueError(f"clips: a study has a folder {name} already: give the set another name")
+    return sets
 
 
 def _curve(content: Any, place: str) -> CurvePlan:

@@ -60,17 +60,16 @@ def _named(axis: str, values: Any, place: str) -> list[tuple[str, Any]]:
         return [(str(name), value) for name, value in values.items()]
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
         raise ValueError(f"{place}: sweep.{axis}: give a list of values, or names and values")
-    short = axis.rpartition(".")[2]
-    return [
-        (PurePath(value).stem if _is_config(value) else f"{short} {_told(value)}", value)
-        for value in values
-    ]
+    return [(_told(axis, value), value) for value in values]
 
 
-def _told(value: Any) -> str:
+def _told(axis: str, value: Any) -> str:
+    """What curves are called after: a word speaks for itself, a number wants its setting."""
+    if isinstance(value, str):
+        return PurePath(value).stem if _is_config(value) else value
     if isinstance(value, list):
-        return "/".join(map(str, value))
-    return "as it is" if value is None else str(value)
+        value = "/".join(map(str, value))
+    return f"{axis.rpartition('.')[2]} {'as it is' if value is None else value}"
 
 
 def _is_config(value: Any) -> bool:
