@@ -291,3 +291,31 @@ def test_what_is_no_study_is_named(tmp_path: Path) -> None:
 def test_all_encoders_are_in_the_shipped_study() -> None:
     content = shipped()
     assert {curve.get("encoder") for curve in content["curves"]} >= set(ENCODERS)
+
+
+def test_sets_are_chapters_measured_with_the_same_coders(tmp_path: Path, run_folder: Path) -> None:
+    content = small(crf=[20, 30, 40, 50])
+    content["frechet"] = True
+    content["curves"] += [
+        {"name": name, "codec": str(run_folder), "coding": "adaptive"} for name in ("one", "two")
+    ]
+    plain = content["clips"]
+    content["clips"] = [
+        {**plain, "name": "easy"},
+        {**plain, "name": "hard", "source": "scenes:hard"},
+    ]
+    out = tmp_path / "both"
+    report = study(write(content, tmp_path), out)
+    assert [chapter.clips for chapter in report.chapters] == ["easy", "hard"]
+    content["clips"] = content["clips"][1]
+    del content["clips"]["name"]
+    alone = study(write(content, tmp_path), tmp_path / "alone")
+    for both, own in zip(report.chapters[1].curves, alone.chapters[0].curves, strict=True):
+        assert Path(both.file).parent == out / "hard/curves"
+        assert load_curve(both.file) == load_curve(own.file)
+        assert len(load_curve(own.file).metric("frechet-random3d")) == own.num_points
+    with (out / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["clips"] for row in rows} == {"easy", "hard"}
+    for row in rows:
+        assert float(row["psnr-rgb low"]) <= float(row["psnr-rgb"]) <= float(row["psnr-rgb high"])

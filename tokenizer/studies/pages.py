@@ -102,11 +102,18 @@ def write_page(
 
 def _plots(curves: Sequence[Curve]) -> list[str]:
     """Each quality against each rate that any curve has, under one legend each."""
-    names = legend([curve.name for curve in curves])
+    names = legend([curve.name for curve in curves], marks=True)
     parts = []
     for quality, title in QUALITIES.items():
         charts = [
-            Chart(title, label, _lines(curves, rate, quality), log_x=True, marks=True)
+            Chart(
+                f"against {label}",
+                label,
+                _lines(curves, rate, quality),
+                log_x=True,
+                log_y="less is better" in title,
+                marks=True,
+            )
             for rate, label in RATES.items()
         ]
         parts += _cards(title, charts, names)
@@ -125,8 +132,9 @@ def _plots(curves: Sequence[Curve]) -> list[str]:
         )
         for curve in curves
     ]
-    title = "Coded bits in % of nominal ones"
-    return parts + _cards(title, [Chart(title, RATES["bpp-nominal"], share, True, True)], names)
+    title, label = "Coded bits in % of nominal ones", RATES["bpp-nominal"]
+    chart = Chart(f"against {label}", label, share, log_x=True, marks=True)
+    return parts + _cards(title, [chart], names)
 
 
 def _cards(title: str, charts: Sequence[Chart], names: str) -> list[str]:
@@ -151,15 +159,18 @@ def _lines(curves: Sequence[Curve], rate: str, quality: str) -> list[Line]:
 
 
 def _gaps(anchor: str, comparisons: Sequence[Comparison]) -> str:
+    labels = {"psnr-rgb": "PSNR, dB", "ssim-rgb": "SSIM"}
     rows = [
-        [
-            c.curve,
-            c.quality,
-            c.text("bd_rate"),
-            c.text("bd_quality"),
-            "; ".join(c.reasons + c.notes),
-        ]
+        [c.curve, labels[c.quality], *(_unbroken(c.text(k)) for k in ("bd_rate", "bd_quality"))]
         for c in comparisons
+    ]
+    told_of: dict[str, list[str]] = {}  # what to mind, once for all that it is said of
+    for c in comparisons:
+        for note in c.reasons + c.notes:
+            told_of.setdefault(note, []).append(c.curve)
+    items = [
+        f"<li>{html.escape(', '.join(dict.fromkeys(names)))}: {html.escape(note)}</li>"
+        for note, names in told_of.items()
     ]
     if not rows:
         return f"<h2>Against {html.escape(anchor)}</h2><p class=soft>nothing to compare</p>"
@@ -168,8 +179,9 @@ def _gaps(anchor: str, comparisons: Sequence[Comparison]) -> str:
         f"quality at equal bits (above 0 is better); [{CONFIDENCE:.0%} bootstrap interval over "
         "clips]."
     )
-    head = ("curve", "quality", "BD-rate %", "BD-quality", "notes")
-    return f"<h2>Against {html.escape(anchor)}</h2><p class=soft>{told}</p>" + table(head, rows)
+    head = ("curve", "quality", "BD-rate %", "BD-quality")
+    title = f"<h2>Against {html.escape(anchor)}</h2><p class=soft>{told}</p>"
+    return title + table(head, rows) + f"<ul class=soft>{''.join(items)}</ul>"
 
 
 def _matches(anchor: str, matches: Sequence[Match]) -> str:
@@ -202,12 +214,17 @@ def _all_points(curves: Sequence[Curve]) -> str:
                 if key in spread:
                     low, high = spread[key][number]
                     cell += f" [{low:.3g}, {high:.3g}]"
-                cells.append(cell)
+                cells.append(_unbroken(cell))
             times = [_seconds(curve, f"{which}_seconds", number) for which in ("encode", "decode")]
-            rows.append([curve.name, point, *cells, *times])
+            rows.append([_unbroken(curve.name), _unbroken(point), *cells, *times])
     head = ("curve", "point", *(POINT_KEYS[key] for key in keys), "encode s", "decode s")
     told = f"Pooled over all clips; [{CONFIDENCE:.0%} bootstrap interval over clips]."
     return f"<h2>Points</h2><p class=soft>{told}</p>" + table(head, rows)
+
+
+def _unbroken(text: str) -> str:
+    """A text that stays on one line."""
+    return text.replace(" ", "\u00a0")
 
 
 def _seconds(curve: Curve, key: str, number: int) -> str:
