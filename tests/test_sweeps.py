@@ -81,6 +81,8 @@ def test_sets_of_clips_want_names(tmp_path: Path) -> None:
     for wrong in ([CLIPS, CLIPS], [named[0], named[0]], []):
         with pytest.raises(ValueError, match="each wants a name"):
             read(tmp_path, curve, clips=wrong)
+    with pytest.raises(ValueError, match="no clips called 'three'"):
+        read(tmp_path, {**curve, "clips": ["three"]}, clips=named)
     with pytest.raises(ValueError, match="has a folder runs already"):
         read(tmp_path, curve, clips=[named[0], {**CLIPS, "name": "runs"}])
 
@@ -91,3 +93,9 @@ def test_settings_of_trainings_that_say_nothing_are_named(tmp_path: Path) -> Non
         read(tmp_path, {"name": "a", "train": train, "rates": [2]})
     with pytest.raises(ValueError, match="prior is for a curve of one codec"):
         read(tmp_path, {"name": "a", "codec": ["b", "c"], "prior": "p"})
+
+
+@pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("configs/study/*.yaml")))
+def test_every_shipped_study_is_one(file: Path) -> None:
+    plan = read_plan(file)
+    assert plan.anchor_name in [curve.name for curve in plan.curves]

@@ -66,6 +66,7 @@ class CurvePlan:
     coding: StudyCoding | None = None  # entropy coding; static: measured on training clips
     prior: Path | None = None  # the same under one that `kinolex tokenizer prior` wrote
     curve: Path | None = None
+    clips: list[str] | None = None  # names of the sets it is shown on; all if left out
 
     @property
     def file_name(self) -> str:
@@ -150,6 +151,13 @@ def _study(content: Any) -> StudyPlan:
         twins = [other.name for other in plan.curves if other.file_name == curve.file_name]
         if len(twins) > 1:
             raise ValueError(f"curves {twins} would share a file: give each a name of its own")
+    sets = [clips.name for clips in plan.clips]
+    for curve in plan.curves:
+        for name in curve.clips or []:
+            if name not in sets:
+                raise ValueError(
+                    f"curve '{curve.name}': no clips called '{name}', there are {sets}"
+                )
     if plan.anchor is not None and plan.anchor not in names:
         raise ValueError(f"anchor: no curve is called '{plan.anchor}', there are {names}")
     return plan
@@ -182,6 +190,8 @@ def _curve(content: Any, place: str) -> CurvePlan:
         raise ValueError(f"{place}: give one of {', '.join(_KINDS)}: {given}")
     if not plan.file_name:
         raise ValueError(f"{place}: name '{plan.name}' has no letter: give another")
+    if plan.clips is not None and not plan.clips:
+        raise ValueError(f"{place}: clips: give names of sets, or leave it out for all")
     for key in set[str]().union(*_KINDS.values()) - _KINDS[kinds[0]]:
         if getattr(plan, key) is not None:
             raise ValueError(f"{place}: {key} has no effect on a curve of {kinds[0]}: leave it out")

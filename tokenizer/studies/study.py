@@ -115,6 +115,8 @@ def study(study: Path, out: Path) -> StudyReport:
         folder = out / clips.file_name if clips.name else out
         curves, made = [], []
         for number, (wanted, coder) in enumerate(coders, 1):
+            if wanted.clips is not None and clips.name not in wanted.clips:
+                continue
             file = folder / "curves" / f"{wanted.file_name}.json"
             title = f"{clips.name} {number}/{len(coders)} {wanted.name}".strip()
             curve, measured = _curve(wanted, coder, source, seen, file, title, tell, gauges)
