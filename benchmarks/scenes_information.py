@@ -39,12 +39,13 @@ def main() -> None:
             f"{point.psnr:9.1f} | {point.equal:.2f}"
         )
     if told.curve is not None:
-        settings = {key: value for key, value in vars(told).items() if key != "curve"}
+        settings = {key: getattr(told, key) for key in ("difficulty", "frames", "side", "seed")}
         results = {
             "bpp": tuple(point.bits_per_pixel for point in points),
             "psnr-rgb": tuple(min(CEILING, point.psnr) for point in points),
         }
         protocol = {
+            "num_clips": told.clips,
             **settings,
             "bpp": "named",
             "points": [f"{point.precision} bits a number" for point in points],
