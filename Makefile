@@ -6,7 +6,7 @@ MINUTES ?= 10
 OUT ?= runs/demo
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test lint types unit clean
+.PHONY: help install install-dev demo study test lint types unit clean
 .DEFAULT_GOAL := help
 
 help: ## say what each target does
@@ -29,6 +29,13 @@ install-dev: | $(BIN)/python
 
 demo: install ## train codec and language model from scratch and write runs/demo/report.html
 	$(BIN)/kinolex demo --minutes $(MINUTES) --out $(OUT)
+
+# Clips are made once; a study run again goes on where it stopped.
+study: ## the studies of docs/studies: tokens a frame against quality, about an hour and a half
+	@$(MAKE) --no-print-directory install EXTRAS=worlds
+	test -d runs/doom || $(BIN)/kinolex data make doom --clips 2000 --out runs/doom
+	test -d runs/natural || $(BIN)/kinolex data fetch --out runs/natural
+	for name in doom scenes natural; do $(BIN)/kinolex study configs/study/$$name.yaml --out runs/study/$$name || exit 1; done
 
 test: lint types unit ## everything CI runs: lint, format check, types, tests
 

@@ -23,6 +23,7 @@ from tokenizer.encoding import TokenRecord, write_record
 from tokenizer.factored import FactoredBackbone
 from tokenizer.quantizer import FSQ
 from tokenizer.tokens import VideoTokens
+from tokenizer.transformer import TransformerBackbone
 
 CODES, BLOCKS, PER_BLOCK, BLOCK_FRAMES = 11, 2, 3, 2
 COLOURS = ("red", "blue", "green")
@@ -103,6 +104,10 @@ def codec() -> Codec:
     return made.eval()
 
 
+def tiny_transformer(**choices: Any) -> Backbone:
+    return TransformerBackbone(dim=2, width=8, heads=2, blocks=1, **choices)
+
+
 # A new backbone is put under the laws of streaming by its line here.
 STREAMING: dict[str, Callable[[], Backbone]] = {
     "convolution": lambda: ConvBackbone(
@@ -111,6 +116,12 @@ STREAMING: dict[str, Callable[[], Backbone]] = {
     "factored": lambda: FactoredBackbone(
         dim=2, patch=4, time_stride=2, stride=2, channels=4, latent_channels=8, summary=2
     ),
+    "full attention": lambda: tiny_transformer(reach=4, summary=2),
+    "factored attention": lambda: tiny_transformer(attention="factored", reach=4),
+    "window": lambda: tiny_transformer(attention="window", reach=2),
+    "queries": lambda: tiny_transformer(attention="queries", reach=2),
+    "past only": lambda: tiny_transformer(sees="past", reach=4),
+    "blocks alone": lambda: tiny_transformer(reach=0),
 }
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from tokenizer.factored import FactoredBackbone
 from tokenizer.layers import Past
 from tokenizer.quantizer import FSQ, Unquantized
 from tokenizer.rate import Rate
+from tokenizer.transformer import Kind, TransformerBackbone
 
 
 @pytest.fixture(
@@ -27,14 +31,24 @@ from tokenizer.rate import Rate
         (ConvBackbone, {"summary": 2}),
         (FactoredBackbone, {"summary": 3}),
         (FactoredBackbone, {"rate_conditioned": True}),
+        (TransformerBackbone, {"attention": "full", "summary": 2}),
+        (TransformerBackbone, {"attention": "factored"}),
+        (TransformerBackbone, {"attention": "window", "reach": 2}),
+        (TransformerBackbone, {"attention": "queries", "sees": "past"}),
     ],
-    ids=["conv", "factored", "conv-summary", "factored-summary", "rate-conditioned"],
+    ids=[
+        *("conv", "factored", "conv-summary", "factored-summary", "rate-conditioned"),
+        *("full-attention", "factored-attention", "window", "queries"),
+    ],
 )
 def codec(request: pytest.FixtureRequest) -> Codec:
     """A tiny codec of random weights: 2 latents in time per block of 4 frames, 8 pixels a side."""
     torch.manual_seed(0)
     kind, choices = request.param
-    backbone: Backbone = kind(channels=8, latent_channels=8, blocks=1, latent_blocks=1, **choices)
+    sizes = {"channels": 8, "latent_channels": 8, "blocks": 1, "latent_blocks": 1}
+    if kind is TransformerBackbone:
+        sizes = {"width": 8, "heads": 2, "blocks": 1}
+    backbone: Backbone = kind(**sizes, **choices)
     made = Codec(backbone, FSQ((8, 5, 5, 5)), block_frames=4)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -251,11 +265,18 @@ def test_without_quantization_pixels_pass_but_nothing_decodes() -> None:
         codec.decode(codec.encode(noise(1, 1, 8, 8)[0]))
 
 
-@pytest.mark.parametrize("backbone", [ConvBackbone, FactoredBackbone])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ConvBackbone(channels=16, latent_channels=32),
+        lambda: FactoredBackbone(channels=16, latent_channels=32),
+        *(partial(TransformerBackbone, width=32, attention=kind) for kind in get_args(Kind)),
+    ],
+)
 @pytest.mark.parametrize("side", [1, 9, 24])
-def test_features_do_not_depend_on_the_batch(backbone: type[Backbone], side: int) -> None:
+def test_features_do_not_depend_on_the_batch(make: Callable[[], Backbone], side: int) -> None:
     torch.manual_seed(0)
-    codec = Codec(backbone(channels=16, latent_channels=32), FSQ())
+    codec = Codec(make(), FSQ())
     pixels = torch.rand(5, 3, 8, -(-side // 8) * 8, -(-side // 8) * 8)
     level = codec.ordering(side, side).level
     with torch.no_grad():

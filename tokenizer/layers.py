@@ -19,9 +19,10 @@ from tokenizer.convolution import PADDING, pair, small_conv3d, worthwhile
 
 
 class Past:
-    """What convolutions remember of earlier blocks: their last input frame, in the order they run.
+    """What layers remember of earlier blocks: their last input frames, in the order they run.
 
-    `new` holds what the next block needs. It does not grow with time: one frame per convolution.
+    `new` holds what the next block needs. It does not grow with time: one frame per convolution,
+    a fixed number per attention.
     """
 
     def __init__(self, num_blocks: int = 1, old: Sequence[Tensor] | None = None) -> None:
@@ -29,16 +30,23 @@ class Past:
         self.old = old
         self.new: list[Tensor] = []
 
-    def frame_before(self, x: Tensor) -> Tensor:
-        """The frame before each block of `x`: (B, C, 1, H, W); the first frame, where none was."""
-        last = x[:, :, -1:]
-        before = x[:, :, :1] if self.old is None else self.old[len(self.new)]
+    def frame_before(self, x: Tensor, count: int = 1) -> Tensor:
+        """The `count` frames, at most T, before each block of `x` (B, C, T, ...).
+
+        Where none were, the first frame is repeated: (B, C, count, ...).
+        """
+        last = x[:, :, -count:]
+        if self.old is not None:
+            before = self.old[len(self.new)]
+        else:
+            before = x[:, :, :1]
+            before = before if count == 1 else torch.cat([before] * count, 2)
         if self.num_blocks == 1:
             self.new.append(last.detach().clone())
             return before
-        last = last.unflatten(0, (-1, self.num_blocks))  # (S, N, C, 1, H, W)
+        last = last.unflatten(0, (-1, self.num_blocks))  # (S, N, C, count, ...)
         if self.old is None:
-            before = before.unflatten(0, (-1, self.num_blocks))[:, 0]  # (S, C, 1, H, W)
+            before = before.unflatten(0, (-1, self.num_blocks))[:, 0]  # (S, C, count, ...)
         self.new.append(last[:, -1].detach().clone())
         return torch.cat([before[:, None], last[:, :-1]], 1).flatten(0, 1)
 

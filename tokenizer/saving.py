@@ -18,11 +18,13 @@ from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
 from tokenizer.label_head import LabelHead
 from tokenizer.quantizer import QUANTIZERS
+from tokenizer.transformer import TransformerBackbone
 
 FORMAT, VERSION = "kinolex-codec", 1
 BACKBONES: dict[str, type[Backbone]] = {
     "ConvBackbone": ConvBackbone,
     "FactoredBackbone": FactoredBackbone,
+    "TransformerBackbone": TransformerBackbone,
 }
 
 
