@@ -299,6 +299,9 @@ def test_sets_are_chapters_measured_with_the_same_coders(tmp_path: Path, run_fol
     content["curves"] += [
         {"name": name, "codec": str(run_folder), "coding": "adaptive"} for name in ("one", "two")
     ]
+    published = tmp_path / "published.json"
+    published.write_text('{"results": {"bpp": [1, 2], "psnr-rgb": [20, 25]}}')
+    content["curves"].append({"name": "published", "curve": str(published), "clips": ["easy"]})
     plain = content["clips"]
     content["clips"] = [
         {**plain, "name": "easy"},

@@ -93,9 +93,3 @@ def test_settings_of_trainings_that_say_nothing_are_named(tmp_path: Path) -> Non
         read(tmp_path, {"name": "a", "train": train, "rates": [2]})
     with pytest.raises(ValueError, match="prior is for a curve of one codec"):
         read(tmp_path, {"name": "a", "codec": ["b", "c"], "prior": "p"})
-
-
-@pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("configs/study/*.yaml")))
-def test_every_shipped_study_is_one(file: Path) -> None:
-    plan = read_plan(file)
-    assert plan.anchor_name in [curve.name for curve in plan.curves]
