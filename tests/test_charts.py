@@ -20,14 +20,19 @@ POINTS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=6)
 
 
 def places(svg: str) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in re.findall(r'cx="([^"]+)" cy="([^"]+)"', svg)]
+    return [(float(x), float(y)) for x, y in re.findall(r"translate\(([^ ]+) ([^)]+)\)", svg)]
 
 
-@given(st.lists(POINTS, max_size=10), st.booleans())
-def test_every_point_is_drawn_within_the_box(lines: list, log_x: bool) -> None:
+@given(st.lists(POINTS, max_size=10), st.booleans(), st.booleans())
+def test_every_point_is_drawn_within_the_box(lines: list, log_x: bool, log_y: bool) -> None:
     named = [Line(f"<{number}>", points) for number, points in enumerate(lines)]
-    html = draw(Chart("a < b", "x & y", named, log_x=log_x, marks=True))
-    shown = [p for points in lines for p in points if p[0] > 0 or not log_x]
+    html = draw(Chart("a < b", "x & y", named, log_x=log_x, log_y=log_y, marks=True))
+    shown = [
+        (x, y)
+        for points in lines
+        for x, y in points
+        if (x > 0 or not log_x) and (y > 0 or not log_y)
+    ]
     assert html.startswith("<strong>a &lt; b</strong>")
     if len(shown) < 2:
         assert "<svg" not in html and "fewer than two points" in html

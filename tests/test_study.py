@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import kinolex
+from tokenizer.studies import coders
 from tokenizer.studies import study as module
 from tokenizer.studies.classical import ENCODERS, MissingEncoder
 from tokenizer.studies.curve import load_curve
@@ -73,10 +74,12 @@ def content_of(out: Path) -> dict[str, Any]:
 def test_a_study_leaves_all_that_is_promised(fresh: tuple[Path, StudyReport]) -> None:
     out, report = fresh
     names = [curve.name for curve in read_plan(ROOT / "configs/study/rates.yaml").curves]
-    there = [curve.name for curve in report.curves]
+    there = [curve.name for curve in report.chapters[0].curves]
     assert there == [name for name in names if not any(name in lost for lost in report.missing)]
-    assert report.num_clips == 3 and all(curve.measured for curve in report.curves)
-    loaded = [load_curve(curve.file) for curve in report.curves]
+    assert report.chapters[0].num_clips == 3 and all(
+        curve.measured for curve in report.chapters[0].curves
+    )
+    loaded = [load_curve(curve.file) for curve in report.chapters[0].curves]
     assert len({curve.protocol["clips"] for curve in loaded}) == 1
     with (out / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -105,10 +108,10 @@ def test_a_broken_off_study_goes_on_to_the_same_end(
     shutil.copytree(fresh[0] / "runs", out / "runs")
     plain = module.measure
 
-    def interrupted(coder: Any, source: Any, name: str, *rest: Any) -> Any:
+    def interrupted(coder: Any, source: Any, name: str, *rest: Any, **more: Any) -> Any:
         if name == "x265":
             raise KeyboardInterrupt
-        return plain(coder, source, name, *rest)
+        return plain(coder, source, name, *rest, **more)
 
     settings = (out / "runs/elastic-1/asked.json").read_text()
     asked = settings.replace(str(fresh[0]), str(out))
@@ -120,11 +123,11 @@ def test_a_broken_off_study_goes_on_to_the_same_end(
     assert not (out / "bd.json").exists()
     monkeypatch.setattr(module, "measure", plain)
     report = study(file, out)
-    kept = [curve.name for curve in report.curves if not curve.measured]
+    kept = [curve.name for curve in report.chapters[0].curves if not curve.measured]
     assert kept == ["elastic", "x264"]
     assert content_of(out) == content_of(fresh[0])
     times = {file: file.stat().st_mtime_ns for file in (out / "curves").iterdir()}
-    assert not any(curve.measured for curve in study(file, out).curves)
+    assert not any(curve.measured for curve in study(file, out).chapters[0].curves)
     assert times == {file: file.stat().st_mtime_ns for file in (out / "curves").iterdir()}
 
 
@@ -138,14 +141,14 @@ def test_a_changed_study_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out = tmp_path / "out"
     study(write(small(), tmp_path), out)
     renamed = study(write(small(description="told"), tmp_path), out)
-    assert not renamed.curves[0].measured and "changed" not in capsys.readouterr().err
-    assert load_curve(renamed.curves[0].file).description == "told"
+    assert not renamed.chapters[0].curves[0].measured and "changed" not in capsys.readouterr().err
+    assert load_curve(renamed.chapters[0].curves[0].file).description == "told"
     changed = study(write(small(crf=[20, 30, 40]), tmp_path), out)
-    assert changed.curves[0].measured and changed.curves[0].num_points == 3
+    assert changed.chapters[0].curves[0].measured and changed.chapters[0].curves[0].num_points == 3
     assert "x264: points changed" in capsys.readouterr().err
     content = small(crf=[20, 30, 40])
     content["clips"]["num_clips"] = 3
-    assert study(write(content, tmp_path), out).curves[0].measured
+    assert study(write(content, tmp_path), out).chapters[0].curves[0].measured
     said = capsys.readouterr().err
     assert "num_clips" in said and "clips changed" in said
 
@@ -183,16 +186,16 @@ def test_a_missing_encoder_is_named_not_skipped(
 ) -> None:
     content = small()
     content["curves"].append({"name": "vp9", "encoder": "vp9", "crf": [30]})
-    whole = module.ClassicalCoder
+    whole = coders.ClassicalCoder
 
     def without(name: Any, *rest: Any) -> Any:
         if name == "vp9":
             raise MissingEncoder("vp9: not here")
         return whole(name, *rest)
 
-    monkeypatch.setattr(module, "ClassicalCoder", without)
+    monkeypatch.setattr(coders, "ClassicalCoder", without)
     report = study(write(content, tmp_path), tmp_path / "out")
-    assert report.missing == ["vp9: vp9: not here"] and len(report.curves) == 1
+    assert report.missing == ["vp9: vp9: not here"] and len(report.chapters[0].curves) == 1
     assert "vp9: not here" in capsys.readouterr().err
     assert "vp9: not here" in (tmp_path / "out/report.html").read_text()
     assert json.loads((tmp_path / "out/bd.json").read_text())["missing"] == report.missing
@@ -208,8 +211,8 @@ def test_curves_made_before_and_ready_codecs_join_in(tmp_path: Path, run_folder:
         {"name": "ready", "codec": str(run_folder), "shares": [0.5]},
     ]
     report = study(write(content, tmp_path), tmp_path / "out")
-    assert [curve.num_points for curve in report.curves] == [4, 4, 2]
-    gaps = {(gap.curve, gap.quality): gap for gap in report.comparisons}
+    assert [curve.num_points for curve in report.chapters[0].curves] == [4, 4, 2]
+    gaps = {(gap.curve, gap.quality): gap for gap in report.chapters[0].comparisons}
     assert gaps["published", "psnr-rgb"].bd_rate is not None
     assert ("published", "ssim-rgb") not in gaps
     assert "has 2 points" in " ".join(gaps["ready", "psnr-rgb"].reasons)
@@ -222,7 +225,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "x264" in text and "PSNR dB" in text and str(out / "report.html") in text
     assert kinolex.main(["study", str(file), "--out", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["num_clips"] == 2 and told["curves"][0]["measured"] is False
+    assert (
+        told["chapters"][0]["num_clips"] == 2
+        and told["chapters"][0]["curves"][0]["measured"] is False
+    )
     assert kinolex.main(["study", str(file), "--out", str(file)]) == 2
     assert "is a file: give a folder" in capsys.readouterr().err
 
@@ -285,3 +291,35 @@ def test_what_is_no_study_is_named(tmp_path: Path) -> None:
 def test_all_encoders_are_in_the_shipped_study() -> None:
     content = shipped()
     assert {curve.get("encoder") for curve in content["curves"]} >= set(ENCODERS)
+
+
+def test_sets_are_chapters_measured_with_the_same_coders(tmp_path: Path, run_folder: Path) -> None:
+    content = small(crf=[20, 30, 40, 50])
+    content["frechet"] = True
+    content["curves"] += [
+        {"name": name, "codec": str(run_folder), "coding": "adaptive"} for name in ("one", "two")
+    ]
+    published = tmp_path / "published.json"
+    published.write_text('{"results": {"bpp": [1, 2], "psnr-rgb": [20, 25]}}')
+    content["curves"].append({"name": "published", "curve": str(published), "clips": ["easy"]})
+    plain = content["clips"]
+    content["clips"] = [
+        {**plain, "name": "easy"},
+        {**plain, "name": "hard", "source": "scenes:hard"},
+    ]
+    out = tmp_path / "both"
+    report = study(write(content, tmp_path), out)
+    assert [chapter.clips for chapter in report.chapters] == ["easy", "hard"]
+    assert [len(chapter.curves) for chapter in report.chapters] == [4, 3]
+    content["clips"] = content["clips"][1]
+    del content["clips"]["name"], content["curves"][-1]
+    alone = study(write(content, tmp_path), tmp_path / "alone")
+    for both, own in zip(report.chapters[1].curves, alone.chapters[0].curves, strict=True):
+        assert Path(both.file).parent == out / "hard/curves"
+        assert load_curve(both.file) == load_curve(own.file)
+        assert len(load_curve(own.file).metric("frechet-random3d")) == own.num_points
+    with (out / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["clips"] for row in rows} == {"easy", "hard"}
+    for row in rows:
+        assert float(row["psnr-rgb low"]) <= float(row["psnr-rgb"]) <= float(row["psnr-rgb high"])

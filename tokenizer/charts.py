@@ -12,6 +12,14 @@ from dataclasses import dataclass
 
 _COLOURS = 8  # the page has --line0 to --line7; further lines are dashed
 _WIDTH, _HEIGHT = 300, 190
+# Round, square, triangle, diamond, triangle on its tip; about equally large.
+_SHAPES = (
+    "M-2.7 0a2.7 2.7 0 1 0 5.4 0a2.7 2.7 0 1 0 -5.4 0z",
+    "M-2.4 -2.4h4.8v4.8h-4.8z",
+    "M0 -3.2l3.1 5.4h-6.2z",
+    "M0 -3.5l3.2 3.5l-3.2 3.5l-3.2 -3.5z",
+    "M0 3.2l3.1 -5.4h-6.2z",
+)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 32
 
 
@@ -31,19 +39,23 @@ class Chart:
     x_label: str
     lines: Sequence[Line]
     log_x: bool = False  # points at x <= 0 are left out
-    marks: bool = False  # a dot at every point, with its name and figures
+    log_y: bool = False  # likewise
+    marks: bool = False  # a mark at every point, with its name and figures
 
 
 def draw(chart: Chart) -> str:
     """The chart as HTML: its title and an SVG, or a word on why there is none."""
     title = html.escape(chart.title)
-    lines = [_finite(line, chart.log_x) for line in chart.lines]
+    lines = [_finite(line, chart.log_x, chart.log_y) for line in chart.lines]
     points = [point for line in lines for point in line]
     if len(points) < 2:
         return f"<strong>{title}</strong><p class=soft>fewer than two points to show</p>"
     across = _Scale([x for x, _ in points], _LEFT, _WIDTH - _RIGHT, chart.log_x)
-    down = _Scale([y for _, y in points], _HEIGHT - _BOTTOM, _TOP, False)
-    parts = [_y_axis([y for _, y in points], down), _x_axis(chart, [x for x, _ in points], across)]
+    down = _Scale([y for _, y in points], _HEIGHT - _BOTTOM, _TOP, chart.log_y)
+    parts = [
+        _y_axis(chart, [y for _, y in points], down),
+        _x_axis(chart, [x for x, _ in points], across),
+    ]
     for number, (line, named) in enumerate(zip(lines, chart.lines, strict=True)):
         if not line:
             continue
@@ -51,9 +63,8 @@ def draw(chart: Chart) -> str:
         parts.append(f'<polyline points="{placed}" fill="none" {stroke(number)}/>')
         if chart.marks:
             parts += [
-                f'<circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="2.5" '
-                f'fill="var(--line{number % _COLOURS})">'
-                f"<title>{html.escape(named.name)}: {x:.4g}, {y:.4g}</title></circle>"
+                f'<path transform="translate({across(x):.1f} {down(y):.1f})" {mark(number)}>'
+                f"<title>{html.escape(named.name)}: {x:.4g}, {y:.4g}</title></path>"
                 for x, y in line
             ]
     return (
@@ -62,10 +73,12 @@ def draw(chart: Chart) -> str:
     )
 
 
-def legend(names: Sequence[str]) -> str:
+def legend(names: Sequence[str], marks: bool = False) -> str:
     """What the lines of charts with these names in this order stand for, as HTML."""
     items = [
-        f'<li><svg viewBox="0 0 30 8"><path d="M0 4h30" {stroke(number)}/></svg> '
+        f'<li><svg viewBox="0 0 30 8"><path d="M0 4h30" {stroke(number)}/>'
+        + (f'<path transform="translate(15 4)" {mark(number)}/>' if marks else "")
+        + "</svg> "
         f"{html.escape(name)}</li>"
         for number, name in enumerate(names)
     ]
@@ -79,11 +92,16 @@ def stroke(number: int) -> str:
     return f'stroke="var(--line{number % _COLOURS})" stroke-width="2"{dashed}'
 
 
-def _finite(line: Line, log_x: bool) -> list[tuple[float, float]]:
+def mark(number: int) -> str:
+    """The mark at points of line number `number`; shapes take turns, as colours do."""
+    return f'd="{_SHAPES[number % len(_SHAPES)]}" fill="var(--line{number % _COLOURS})"'
+
+
+def _finite(line: Line, log_x: bool, log_y: bool) -> list[tuple[float, float]]:
     return sorted(
         (x, y)
         for x, y in line.points
-        if math.isfinite(x) and math.isfinite(y) and (x > 0 or not log_x)
+        if math.isfinite(x) and math.isfinite(y) and (x > 0 or not log_x) and (y > 0 or not log_y)
     )
 
 
@@ -100,9 +118,9 @@ class _Scale:
         return self.start + (self.change(value) - self.low) * self.step
 
 
-def _y_axis(values: Sequence[float], down: _Scale) -> str:
+def _y_axis(chart: Chart, values: Sequence[float], down: _Scale) -> str:
     marks = []
-    for value in _round_ticks(min(values), max(values)):
+    for value in _ticks(min(values), max(values), chart.log_y):
         place = down(value)
         marks.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{place:.1f}" y2="{place:.1f}" '

@@ -8,13 +8,15 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+# Lines have the colours of Okabe and Ito (2008), which the colour-blind tell apart, made darker or
+# lighter where they would be faint.
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #666d75; --line: #d9dde2;
-  --paper: #fff; --card: #f6f7f9; --line0: #2a6fdb; --line1: #d9822b; --line2: #1d8a4e;
-  --line3: #b0418f; --line4: #7a5cc9; --line5: #8a6d1d; --line6: #0f8b96; --line7: #c23b3b; }
+  --paper: #fff; --card: #f6f7f9; --line0: #0072b2; --line1: #e08a00; --line2: #009e73;
+  --line3: #c85c9a; --line4: #d55e00; --line5: #45a5dd; --line6: #6b4fbb; --line7: #5a6068; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #9aa2ab; --line: #3a3f46;
-  --paper: #15171a; --card: #1e2125; --line0: #6ea3ff; --line1: #f0a860; --line2: #5fd08f;
-  --line3: #ef8fd2; --line4: #b49cff; --line5: #d9be6a; --line6: #5cd0da; --line7: #ff8a80; } }
+  --paper: #15171a; --card: #1e2125; --line0: #4aa8e8; --line1: #f0b040; --line2: #2fcb9c;
+  --line3: #ea94c4; --line4: #ff8a4a; --line5: #9ad4f5; --line6: #b3a0f5; --line7: #aab1b9; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }

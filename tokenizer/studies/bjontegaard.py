@@ -15,11 +15,10 @@ from typing import Literal
 
 import numpy as np
 
+from tokenizer.studies.bootstrap import RESAMPLES, bounds, draw_clips
 from tokenizer.studies.curve import Curve, pool
 
 MIN_POINTS = 4  # of each curve, as VCEG-M33 has it
-CONFIDENCE = 0.95
-_BOUNDS = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
 Over = Literal["rate", "quality"]  # what a gap is averaged over
 
 
@@ -41,7 +40,7 @@ def bd_rate(
     anchor: Curve,
     rate: str = "bpp",
     quality: str = "psnr-rgb",
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Delta:
     """Bits more (below 0: fewer) than the anchor's that a curve spends at equal quality, in %.
@@ -66,7 +65,7 @@ def bd_quality(
     anchor: Curve,
     rate: str = "bpp",
     quality: str = "psnr-rgb",
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Delta:
     """How much better than the anchor a curve is at equal bits: BD-PSNR in dB, or BD-SSIM.
@@ -107,7 +106,7 @@ def _delta(
         ) from None
     left_out = curve.num_points + anchor.num_points - sum(front.shape[1] for front in fronts)
     draws = _draws(curve, anchor, metrics, over, resamples, seed)
-    low, high = np.quantile(draws, _BOUNDS).tolist() if draws else (None, None)
+    low, high = bounds(draws) if draws else (None, None)
     return Delta(value, low, high, unit, (least, most), left_out, len(draws))
 
 
@@ -125,11 +124,10 @@ def _draws(
         )
     if number < 2:
         return []
-    luck = np.random.default_rng(seed)
-    counts = luck.multinomial(number, np.full(number, 1 / number), size=resamples)
+    counts = draw_clips(number, resamples, seed)
     sides = []
     for one in (curve, anchor):
-        pooled = pool(one.clips, counts.astype(np.float64))
+        pooled = pool(one.clips, counts)
         sides.append([_front(r, q) for r, q in zip(*(pooled[key] for key in metrics), strict=True)])
     found = []
     for own, other in zip(*sides, strict=True):

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from data.atomic import write_atomically
-from tokenizer.studies.bjontegaard import CONFIDENCE, Delta, bd_quality, bd_rate
+from tokenizer.studies.bjontegaard import Delta, bd_quality, bd_rate
+from tokenizer.studies.bootstrap import CONFIDENCE, RESAMPLES, bounds, draw_clips
 from tokenizer.studies.curve import Curve, pool
 
 QUALITIES = ("psnr-rgb", "ssim-rgb")
@@ -97,7 +98,7 @@ def match_tokens(
     curves: Sequence[Curve],
     anchor_name: str,
     quality: str = "psnr-rgb",
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Match]:
     """Points of all curves but the anchor at whose tokens a frame the anchor has one, too.
@@ -121,10 +122,7 @@ def match_tokens(
             gain = value - anchor.metric(quality)[twin]
             low = high = None
             if draws is not None:
-                gains = draws[0][:, point] - draws[1][:, twin]
-                low, high = np.quantile(
-                    gains, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-                ).tolist()
+                low, high = bounds(draws[0][:, point] - draws[1][:, twin])
             found.append(Match(curve.name, anchor.name, quality, tokens, value, gain, low, high))
     return found
 
@@ -137,8 +135,7 @@ def _paired_draws(
     number = len(sources[0])
     if number < 2 or sources[0] != sources[1]:
         return None
-    luck = np.random.default_rng(seed)
-    counts = luck.multinomial(number, np.full(number, 1 / number), size=resamples).astype(float)
+    counts = draw_clips(number, resamples, seed)
     return pool(curve.clips, counts)[quality], pool(anchor.clips, counts)[quality]
 
 

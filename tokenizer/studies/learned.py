@@ -30,11 +30,12 @@ class CodecCoder:
     """One codec at several rates, or several codecs (specialists) whose points make one curve.
 
     Args:
-        codecs: In eval mode; each is tried at every rate.
+        codecs: In eval mode; each is tried at every rate, unless it has `own` ones.
         rates: Tokens a frame, besides the full rate.
         shares: Shares of each clip's own full rate.
         priors: Under which each codec's tokens are entropy-coded; without them there are no
             `coded` bits.
+        own: For each codec the tokens a frame that it alone is tried at, or None.
     """
 
     def __init__(
@@ -43,14 +44,20 @@ class CodecCoder:
         rates: Sequence[float] = (),
         shares: Sequence[float] = (),
         priors: Sequence[Prior] | None = None,
+        own: Sequence[Sequence[float] | None] | None = None,
     ) -> None:
         if not codecs:
             raise ValueError("no codec: a curve wants at least one")
         self.codecs = list(codecs)
         self.priors = list(priors) if priors is not None else [None] * len(codecs)
         asked = [FULL, *(Rate(r) for r in rates), *(Rate(share=share) for share in shares)]
-        pairs = zip(self.codecs, self.priors, strict=True)
-        self._tries = [(codec, prior, rate) for codec, prior in pairs for rate in asked]
+        self._tries = [
+            (codec, prior, rate)
+            for codec, prior, alone in zip(
+                self.codecs, self.priors, own or [None] * len(self.codecs), strict=True
+            )
+            for rate in (asked if alone is None else [Rate(r) for r in alone])
+        ]
 
     @property
     def points(self) -> list[str]:

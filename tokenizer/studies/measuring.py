@@ -19,6 +19,7 @@ from data.source import Source
 from tokenizer.evaluate import METRICS, Progress
 from tokenizer.metrics import CodeUsage, moving, squared_error, ssim
 from tokenizer.studies.curve import ClipResult, Curve
+from tokenizer.studies.gauges import NewGauge
 
 _RUN = 16  # frames compared at a time
 
@@ -84,9 +85,10 @@ def survey(source: Source, progress: Progress | None = None) -> ClipSet:
     return ClipSet(name, len(source), frames, list(sizes), digest.hexdigest()[:16], skipped)
 
 
-def protocol_of(coder: Coder, clips: ClipSet) -> dict[str, Any]:
+def protocol_of(coder: Coder, clips: ClipSet, gauges: Sequence[NewGauge] = ()) -> dict[str, Any]:
     """All that decides a curve's figures: where it is equal, the figures are."""
-    return {"metrics": METRICS, **asdict(clips), **coder.protocol, "points": coder.points}
+    more = {gauge.key: gauge.about for gauge in (new() for new in gauges)}
+    return {"metrics": METRICS, **more, **asdict(clips), **coder.protocol, "points": coder.points}
 
 
 def measure(
@@ -96,6 +98,7 @@ def measure(
     description: str = "",
     clips: ClipSet | None = None,
     progress: Progress | None = None,
+    gauges: Sequence[NewGauge] = (),
 ) -> Curve:
     """The curve of a coder over all clips of a source.
 
@@ -106,11 +109,13 @@ def measure(
         description: For readers.
         clips: What `survey` says of the source, where that is known already.
         progress: Told the clips done, parts of one included, and the clips in all.
+        gauges: Measures beyond a curve's own.
 
     Raises:
         ValueError: A clip cannot be coded at a point, or there are none.
     """
-    protocol = protocol_of(coder, clips or survey(source))
+    protocol = protocol_of(coder, clips or survey(source), gauges)
+    measures = [new() for new in gauges]
     points, results = range(len(coder.points)), []
     usage: dict[int, CodeUsage] = {}
     timing = {"encode_seconds": [0.0 for _ in points], "decode_seconds": [0.0 for _ in points]}
@@ -121,6 +126,8 @@ def measure(
             one = coder.code(clip, point)
             pictures.append(_compare(clip.frames, one.frames))
             coded.append(one)
+            for gauge in measures:
+                gauge.add(point, clip.frames, one.frames)
             if one.codes is not None and one.codebook_size is not None:
                 usage.setdefault(point, CodeUsage(one.codebook_size)).update(one.codes)
             timing["encode_seconds"][point] += one.encode_seconds
@@ -128,14 +135,13 @@ def measure(
             if progress is not None:
                 progress(number + (point + 1) / len(points), len(source))
         results.append(_result(clip, clip.source or f"{source.name} {number}", coded, pictures))
-    return Curve.of_clips(
-        name, description, results, protocol, timing, _code_results(usage, points)
-    )
+    others = {one.key: one.values() for one in measures} | _code_results(usage, points)
+    return Curve.of_clips(name, description, results, protocol, timing, others)
 
 
 def _code_results(
     usage: Mapping[int, CodeUsage], points: Sequence[int]
-) -> dict[str, tuple[float, ...]]:
+) -> dict[str, Sequence[float]]:
     """How codes were used at each point, over all clips; {} where there are none."""
     if not usage:
         return {}

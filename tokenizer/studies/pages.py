@@ -10,83 +10,139 @@ import html
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from data.atomic import write_atomically
 from tokenizer.charts import Chart, Line, draw, legend
 from tokenizer.page import page, table
-from tokenizer.studies.bjontegaard import CONFIDENCE
+from tokenizer.studies.bootstrap import CONFIDENCE, intervals
 from tokenizer.studies.comparing import Comparison, Match
 from tokenizer.studies.curve import Curve
 from tokenizer.studies.plan import StudyPlan
 
-RATES = {"bpp": "bits a pixel", "bps": "bits a second", "tokens-per-frame": "tokens a frame"}
-POINT_KEYS = (
-    "tokens-per-frame",
-    "bpp-nominal",
-    "bpp",
-    "bps",
-    "entropy",
-    "used-codes",
-    "psnr-rgb",
-    "psnr-moving",
-    "ssim-rgb",
-)
-QUALITIES = {"psnr-rgb": "PSNR (dB)", "ssim-rgb": "SSIM", "psnr-moving": "PSNR where it moves (dB)"}
+RATES = {
+    "tokens-per-frame": "tokens a frame",
+    "bpp-nominal": "nominal bits a pixel",
+    "bpp": "bits a pixel, as written",
+}
+QUALITIES = {
+    "psnr-rgb": "PSNR (dB)",
+    "psnr-moving": "PSNR where it moves (dB)",
+    "ssim-rgb": "SSIM",
+    "lpips": "LPIPS (less is better)",
+    "vgg-distance": "VGG distance (less is better)",
+    "frechet-random3d": "Frechet distance of random 3D features (less is better)",
+}
+SPREAD = ("bpp", "psnr-rgb", "psnr-moving", "ssim-rgb")  # what has intervals over clips
+POINT_KEYS = {
+    "tokens-per-frame": "tokens a frame",
+    "tokens-per-second": "tokens a second",
+    "bpp-nominal": "nominal bits a pixel",
+    "bpp-packed": "packed",
+    "bpp-coded": "coded",
+    "bpp-packets": "packets",
+    "bps": "bits a second, as written",
+    "entropy": "entropy, bits a token",
+    "used-codes": "codes used",
+    **QUALITIES,
+}
 
 
-def write_csv(path: Path, curves: Sequence[Curve]) -> None:
-    """A row for each point of each curve: settings, all results, and the protocol as JSON."""
-    metrics = list(dict.fromkeys(key for curve in curves for key in curve.results))
-    timings = list(dict.fromkeys(key for curve in curves for key in curve.timing))
+@dataclass(frozen=True)
+class Chapter:
+    """What a study found on one set of clips."""
+
+    clips: str  # name of the set; "" where it is the only one
+    curves: Sequence[Curve]
+    comparisons: Sequence[Comparison]
+    matches: Sequence[Match]
+
+
+def write_csv(path: Path, chapters: Sequence[Chapter]) -> None:
+    """A row for each point of each curve: settings, all results, and the protocol as JSON.
+
+    `low` and `high` bound a figure's bootstrap interval over clips.
+    """
+    curves = [(chapter.clips, curve) for chapter in chapters for curve in chapter.curves]
+    metrics = list(dict.fromkeys(key for _, curve in curves for key in curve.results))
+    timings = list(dict.fromkeys(key for _, curve in curves for key in curve.timing))
+    bounds = [f"{key} {end}" for key in SPREAD for end in ("low", "high")]
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["curve", "point", *metrics, *timings, "protocol"])
-    for curve in curves:
+    rows.writerow(["clips", "curve", "point", *metrics, *bounds, *timings, "protocol"])
+    for clips, curve in curves:
         protocol = {key: value for key, value in curve.protocol.items() if key != "points"}
+        spread = intervals(curve, SPREAD)
         for number, point in enumerate(_points(curve)):
-            figures = [
-                lists[key][number] if key in lists else ""
-                for keys, lists in ((metrics, curve.results), (timings, curve.timing))
-                for key in keys
-            ]
-            rows.writerow([curve.name, point, *figures, json.dumps(protocol)])
+            figures = [curve.results[k][number] if k in curve.results else "" for k in metrics]
+            figures += [x for k in SPREAD for x in (spread[k][number] if k in spread else ("", ""))]
+            figures += [curve.timing[k][number] if k in curve.timing else "" for k in timings]
+            rows.writerow([clips, curve.name, point, *figures, json.dumps(protocol)])
     write_atomically(path, text.getvalue().encode())
 
 
 def write_page(
-    path: Path,
-    plan: StudyPlan,
-    curves: Sequence[Curve],
-    comparisons: Sequence[Comparison],
-    missing: Sequence[str] = (),
-    matches: Sequence[Match] = (),
+    path: Path, plan: StudyPlan, chapters: Sequence[Chapter], missing: Sequence[str] = ()
 ) -> None:
     """Write a study's report.html, whole or not at all."""
-    parts = [legend([curve.name for curve in curves]), *_plots(curves)]
+    parts = []
     if missing:
         items = "".join(f"<li>{html.escape(reason)}</li>" for reason in missing)
         parts.append(f"<h2>Left out</h2><ul>{items}</ul>")
-    parts.append(_gaps(plan.anchor_name, comparisons))
-    if matches:
-        parts.append(_matches(plan.anchor_name, matches))
-    parts += [_all_points(curves), _protocols(curves)]
+    for chapter in chapters:
+        if chapter.clips:
+            parts.append(f"<h1>{html.escape(chapter.clips)}</h1>")
+        parts += [*_plots(chapter.curves), _gaps(plan.anchor_name, chapter.comparisons)]
+        if chapter.matches:
+            parts.append(_matches(plan.anchor_name, chapter.matches))
+        parts += [_all_points(chapter.curves), _protocols(chapter.curves)]
     write_atomically(path, page(plan.name, plan.description, parts).encode())
 
 
 def _plots(curves: Sequence[Curve]) -> list[str]:
-    """Each quality against each rate that any curve has."""
+    """Each quality against each rate that any curve has, under one legend each."""
+    names = legend([curve.name for curve in curves], marks=True)
     parts = []
     for quality, title in QUALITIES.items():
         charts = [
-            Chart(title, label, _lines(curves, rate, quality), log_x=True, marks=True)
+            Chart(
+                f"against {label}",
+                label,
+                _lines(curves, rate, quality),
+                log_x=True,
+                log_y="less is better" in title,
+                marks=True,
+            )
             for rate, label in RATES.items()
         ]
-        shown = [chart for chart in charts if any(line.points for line in chart.lines)]
-        if shown:
-            cards = "".join(f"<div class=card>{draw(chart)}</div>" for chart in shown)
-            parts.append(f"<h2>{html.escape(title)}</h2><div class=grid>{cards}</div>")
-    return parts
+        parts += _cards(title, charts, names)
+    share = [
+        Line(
+            curve.name,
+            [
+                (nominal, 100 * coded / nominal)
+                for nominal, coded in zip(
+                    curve.results.get("bpp-nominal", ()),
+                    curve.results.get("bpp-coded", ()),
+                    strict=False,
+                )
+                if nominal
+            ],
+        )
+        for curve in curves
+    ]
+    title, label = "Coded bits in % of nominal ones", RATES["bpp-nominal"]
+    chart = Chart(f"against {label}", label, share, log_x=True, marks=True)
+    return parts + _cards(title, [chart], names)
+
+
+def _cards(title: str, charts: Sequence[Chart], names: str) -> list[str]:
+    shown = [chart for chart in charts if any(line.points for line in chart.lines)]
+    if not shown:
+        return []
+    cards = "".join(f"<div class=card>{draw(chart)}</div>" for chart in shown)
+    return [f"<h2>{html.escape(title)}</h2>{names}<div class=grid>{cards}</div>"]
 
 
 def _lines(curves: Sequence[Curve], rate: str, quality: str) -> list[Line]:
@@ -103,15 +159,18 @@ def _lines(curves: Sequence[Curve], rate: str, quality: str) -> list[Line]:
 
 
 def _gaps(anchor: str, comparisons: Sequence[Comparison]) -> str:
+    labels = {"psnr-rgb": "PSNR, dB", "ssim-rgb": "SSIM"}
     rows = [
-        [
-            c.curve,
-            c.quality,
-            c.text("bd_rate"),
-            c.text("bd_quality"),
-            "; ".join(c.reasons + c.notes),
-        ]
+        [c.curve, labels[c.quality], *(_unbroken(c.text(k)) for k in ("bd_rate", "bd_quality"))]
         for c in comparisons
+    ]
+    told_of: dict[str, list[str]] = {}  # what to mind, once for all that it is said of
+    for c in comparisons:
+        for note in c.reasons + c.notes:
+            told_of.setdefault(note, []).append(c.curve)
+    items = [
+        f"<li>{html.escape(', '.join(dict.fromkeys(names)))}: {html.escape(note)}</li>"
+        for note, names in told_of.items()
     ]
     if not rows:
         return f"<h2>Against {html.escape(anchor)}</h2><p class=soft>nothing to compare</p>"
@@ -120,8 +179,9 @@ def _gaps(anchor: str, comparisons: Sequence[Comparison]) -> str:
         f"quality at equal bits (above 0 is better); [{CONFIDENCE:.0%} bootstrap interval over "
         "clips]."
     )
-    head = ("curve", "quality", "BD-rate %", "BD-quality", "notes")
-    return f"<h2>Against {html.escape(anchor)}</h2><p class=soft>{told}</p>" + table(head, rows)
+    head = ("curve", "quality", "BD-rate %", "BD-quality")
+    title = f"<h2>Against {html.escape(anchor)}</h2><p class=soft>{told}</p>"
+    return title + table(head, rows) + f"<ul class=soft>{''.join(items)}</ul>"
 
 
 def _matches(anchor: str, matches: Sequence[Match]) -> str:
@@ -144,15 +204,27 @@ def _matches(anchor: str, matches: Sequence[Match]) -> str:
 
 def _all_points(curves: Sequence[Curve]) -> str:
     keys = [key for key in POINT_KEYS if any(key in curve.results for curve in curves)]
-    rows = [
-        [curve.name, point]
-        + [f"{curve.results[key][number]:.4g}" if key in curve.results else "" for key in keys]
-        + [_seconds(curve, "encode_seconds", number), _seconds(curve, "decode_seconds", number)]
-        for curve in curves
-        for number, point in enumerate(_points(curve))
-    ]
-    head = ("curve", "point", *keys, "encode s", "decode s")
-    return "<h2>Points</h2>" + table(head, rows)
+    rows = []
+    for curve in curves:
+        spread = intervals(curve, SPREAD[1:])
+        for number, point in enumerate(_points(curve)):
+            cells = []
+            for key in keys:
+                cell = f"{curve.results[key][number]:.4g}" if key in curve.results else ""
+                if key in spread:
+                    low, high = spread[key][number]
+                    cell += f" [{low:.3g}, {high:.3g}]"
+                cells.append(_unbroken(cell))
+            times = [_seconds(curve, f"{which}_seconds", number) for which in ("encode", "decode")]
+            rows.append([_unbroken(curve.name), _unbroken(point), *cells, *times])
+    head = ("curve", "point", *(POINT_KEYS[key] for key in keys), "encode s", "decode s")
+    told = f"Pooled over all clips; [{CONFIDENCE:.0%} bootstrap interval over clips]."
+    return f"<h2>Points</h2><p class=soft>{told}</p>" + table(head, rows)
+
+
+def _unbroken(text: str) -> str:
+    """A text that stays on one line."""
+    return text.replace(" ", "\u00a0")
 
 
 def _seconds(curve: Curve, key: str, number: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from tokenizer.studies.classical import EncoderName, Pixels
+from tokenizer.studies.sweeps import expand
 
 StudyCoding = Literal["static", "adaptive"]
 
@@ -21,6 +22,7 @@ class ClipsPlan:
     """The clips that every curve is measured on, as `kinolex tokenizer evaluate` takes them."""
 
     source: str
+    name: str = ""  # of a set among several
     split: str = "heldout"
     num_clips: int | None = None
     num_frames: int | None = None
@@ -28,10 +30,14 @@ class ClipsPlan:
     width: int | None = None  # pixels
     fps: float | None = None
 
+    @property
+    def file_name(self) -> str:
+        return _file_name(self.name)
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A codec to train as `kinolex tokenizer fit` does, on the study's source unless it says else.
+    """A codec to train as `kinolex tokenizer fit` does, on the first set's source by default.
 
     Trainings end after so many minutes or steps, whichever is given.
     """
@@ -40,6 +46,7 @@ class TrainingPlan:
     set: dict[str, Any] = field(default_factory=dict)  # single values over them, by dotted name
     minutes: float | None = None
     steps: int | None = None
+    rates: list[float] | None = None  # tokens a frame it is measured at, instead of the curve's
 
 
 @dataclass(frozen=True)
@@ -56,14 +63,18 @@ class CurvePlan:
     train: list[TrainingPlan] | None = None  # likewise
     rates: list[float] | None = None  # tokens a frame, besides the full rate
     shares: list[float] | None = None  # of the full rate
-    coding: StudyCoding | None = (
-        None  # entropy coding; static: measured on clips of the train split
-    )
+    coding: StudyCoding | None = None  # entropy coding; static: measured on training clips
+    prior: Path | None = None  # the same under one that `kinolex tokenizer prior` wrote
     curve: Path | None = None
+    clips: list[str] | None = None  # names of the sets it is shown on; all if left out
 
     @property
     def file_name(self) -> str:
-        return re.sub(r"\W+", "-", self.name.lower()).strip("-")
+        return _file_name(self.name)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"\W+", "-", name.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,12 @@ class StudyPlan:
     """A whole study."""
 
     name: str
-    clips: ClipsPlan
+    clips: list[ClipsPlan]  # codecs are trained on the first one's source, and measured on all
     curves: list[CurvePlan]
     description: str = ""
     anchor: str | None = None  # name of the curve that others are compared with; else the first
+    frechet: bool = False  # measure the Frechet distance of random features, too
+    perceptual: Path | None = None  # weights of a perceptual distance that is measured, too
 
     @property
     def anchor_name(self) -> str:
@@ -84,7 +97,7 @@ class StudyPlan:
 # Which settings say something about which kind of curve.
 _KINDS = {
     "encoder": {"crf", "pixels", "options"},
-    "codec": {"rates", "shares", "coding"},
+    "codec": {"rates", "shares", "coding", "prior"},
     "train": {"rates", "shares", "coding"},
     "curve": set[str](),
 }
@@ -115,15 +128,21 @@ def read_plan(path: Path) -> StudyPlan:
 def _study(content: Any) -> StudyPlan:
     if not isinstance(content, dict):
         raise ValueError("not a study: give the keys name, clips and curves")
-    curves = content.get("curves")
-    if not isinstance(curves, list) or not curves:
+    listed = content.get("curves")
+    if not isinstance(listed, list) or not listed:
         raise ValueError("curves: give a list of at least one curve")
+    own = set(CurvePlan.__dataclass_fields__) - {"name", "description", "train"}
+    curves = [
+        (curve, f"curves[{number}]")
+        for number, item in enumerate(listed)
+        for curve in expand(item, f"curves[{number}]", own)
+    ]
     plan = _read(
         StudyPlan,
         {
             **content,
-            "clips": _read(ClipsPlan, content.get("clips"), "clips"),
-            "curves": [_curve(item, f"curves[{number}]") for number, item in enumerate(curves)],
+            "clips": _clips(content.get("clips")),
+            "curves": [_curve(item, place) for item, place in curves],
         },
         "",
     )
@@ -132,9 +151,28 @@ def _study(content: Any) -> StudyPlan:
         twins = [other.name for other in plan.curves if other.file_name == curve.file_name]
         if len(twins) > 1:
             raise ValueError(f"curves {twins} would share a file: give each a name of its own")
+    sets = [clips.name for clips in plan.clips]
+    for curve in plan.curves:
+        for name in curve.clips or []:
+            if name not in sets:
+                raise ValueError(
+                    f"curve '{curve.name}': no clips called '{name}', there are {sets}"
+                )
     if plan.anchor is not None and plan.anchor not in names:
         raise ValueError(f"anchor: no curve is called '{plan.anchor}', there are {names}")
     return plan
+
+
+def _clips(content: Any) -> list[ClipsPlan]:
+    if not isinstance(content, list):
+        return [_read(ClipsPlan, content, "clips")]
+    sets = [_read(ClipsPlan, item, f"clips[{number}]") for number, item in enumerate(content)]
+    names = [clips.file_name for clips in sets]
+    if not sets or (len(sets) > 1 and ("" in names or len(set(names)) < len(names))):
+        raise ValueError("clips: of several sets each wants a name of its own")
+    for name in {"curves", "runs", "priors"} & set(names):
+        raise ValueError(f"clips: a study has a folder {name} already: give the set another name")
+    return sets
 
 
 def _curve(content: Any, place: str) -> CurvePlan:
@@ -152,11 +190,19 @@ def _curve(content: Any, place: str) -> CurvePlan:
         raise ValueError(f"{place}: give one of {', '.join(_KINDS)}: {given}")
     if not plan.file_name:
         raise ValueError(f"{place}: name '{plan.name}' has no letter: give another")
+    if plan.clips is not None and not plan.clips:
+        raise ValueError(f"{place}: clips: give names of sets, or leave it out for all")
     for key in set[str]().union(*_KINDS.values()) - _KINDS[kinds[0]]:
         if getattr(plan, key) is not None:
             raise ValueError(f"{place}: {key} has no effect on a curve of {kinds[0]}: leave it out")
     if plan.encoder is not None and not plan.crf:
         raise ValueError(f"{place}: an encoder wants crf, a list like [20, 28, 36, 44]")
+    if plan.prior is not None and (plan.coding is not None or len(plan.codec or []) > 1):
+        raise ValueError(f"{place}: prior is for a curve of one codec without coding")
+    if plan.train and all(one.rates for one in plan.train) and (plan.rates or plan.shares):
+        raise ValueError(
+            f"{place}: rates and shares have no effect where all of train have rates of their own"
+        )
     return plan
 
 
