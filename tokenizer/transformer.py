@@ -176,10 +176,10 @@ class TransformerBackbone(Backbone):
     def _positions(self, grid: tuple[int, ...], query: int, seen: int, x: Tensor) -> Positions:
         """Of places `query` and `seen` times finer than the grid."""
         _, height, width = grid
-        query, seen = (
+        asking, asked = (
             centres(height * n, width * n, self.space_stride // n, x.device) for n in (query, seen)
         )
-        return Positions(query, seen, (self.time_stride, self.space_stride))
+        return Positions(asking, asked, (self.time_stride, self.space_stride))
 
 
 def check_arguments(arguments: dict[str, object]) -> None:
