@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from zlib import crc32
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from tokenizer.block_coder import BlockCoder
 from tokenizer.entropy import Prior
 from tokenizer.records import (
     WORD,
+    Block,
     Header,
     Index,
     check_times,
@@ -72,10 +74,11 @@ class TokenWriter:
         )
         self._coder = BlockCoder(self.header, prior)
         lead = pack_header(self.header)
-        self._seed, self._start, self._place = WORD.unpack(lead[-WORD.size :])[0], len(lead), 0
-        self._groups: list[tuple[int, float]] = []
+        (self._seed,) = WORD.unpack(lead[-WORD.size :])
+        self._check, self._place = self._seed, 0
+        self._groups: list[int] = []
         self._blocks = self._frames = self._tokens = 0
-        self._last = -math.inf  # seconds
+        self._before: Block | None = None
         self._file = open(path, "wb")
         self._write(lead)
 
@@ -102,13 +105,16 @@ class TokenWriter:
             raise ValueError(f"block {number} has no tokens: give at least one")
         if values.min() < 0 or values.max() >= header.codebook_size:
             raise ValueError(f"codes of block {number} lie outside [0, {header.codebook_size})")
-        check_times(seconds, self._last)
+        check_times(seconds, -math.inf if self._before is None else self._before.times[-1])
         block = self._coder.encode(number, values, seconds)
-        if number % header.group_blocks == 0:
-            self._groups.append((self._place, seconds[0]))
-        self._write(pack_block(block, self._seed))
+        begins = number % header.group_blocks == 0
+        if begins:
+            self._groups.append(self._place)
+        record = pack_block(block, header, None if begins else self._before, self._seed)
+        self._write(record)
+        self._check, self._before = crc32(record, self._check), block
         self._blocks, self._tokens = number + 1, self._tokens + len(values)
-        self._frames, self._last = self._frames + len(seconds), seconds[-1]
+        self._frames += len(seconds)
 
     def close(self) -> None:
         """Write the index, which makes the file whole. Closing again does nothing."""
@@ -116,8 +122,9 @@ class TokenWriter:
             return
         if not self._blocks:
             raise ValueError(f"{self._file.name}: no blocks: a token file has at least one frame")
-        index = Index(self._blocks, self._frames, self._tokens, tuple(self._groups))
-        self._write(pack_index(index, self._start, self._seed))
+        groups = tuple(self._groups)
+        index = Index(self._blocks, self._frames, self._tokens, self._check, groups)
+        self._write(pack_index(index, self.header, self._seed))
         os.fsync(self._file.fileno())
         self._file.close()
 
