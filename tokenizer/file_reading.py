@@ -63,6 +63,8 @@ class TokenReader:
 
     header: Header
     version: int
+    seed: int  # of the checksums of its records
+    start: int  # its first byte after the header
     closed: bool  # whether it has the index that its writer ends with
 
     def __init__(self, path: Path | str, prior: Prior | None = None) -> None:
@@ -87,14 +89,23 @@ class TokenReader:
     def num_blocks(self) -> int:
         return self._index.blocks
 
+    @property
+    def num_frames(self) -> int:
+        return self._index.frames
+
     def blocks(self) -> Iterator[Block]:
         """All blocks as they stand in the file, none of them decoded."""
+        for block, _ in self.records():
+            yield block
+
+    def records(self) -> Iterator[tuple[Block, bytes]]:
+        """All blocks, each with its record."""
         blocks = frames = tokens = 0
-        check = self._seed
+        check = self.seed
         for block, record in self._from_group(0):
             blocks, frames = blocks + 1, frames + len(block.times)
             tokens, check = tokens + block.num_tokens, crc32(record, check)
-            yield block
+            yield block, record
         with self._naming_damage():
             told = self._index
             if (blocks, frames, tokens) != (told.blocks, told.frames, told.tokens):
@@ -108,7 +119,7 @@ class TokenReader:
 
     def read_each(self) -> Iterator[Tensor]:
         """The codes of each block in turn, int64 (K,), one block in memory at a time."""
-        coder = self._coder()
+        coder = self.coder()
         for block in self.blocks():
             with self._naming_damage():
                 codes = torch.from_numpy(coder.decode(block))
@@ -145,7 +156,7 @@ class TokenReader:
 
     def _decode(self, blocks: Sequence[Block], first: int) -> VideoTokens:
         """The tokens from block `first` on, of blocks that begin where its group does."""
-        coder = self._coder()
+        coder = self.coder()
         codes, times = [], []
         with self._naming_damage():
             for block in blocks:
@@ -165,7 +176,8 @@ class TokenReader:
                 codec_id=self.header.codec_id,
             )
 
-    def _coder(self) -> BlockCoder:
+    def coder(self) -> BlockCoder:
+        """What decodes its blocks in order."""
         try:
             return BlockCoder(self.header, prior_of(self.header, self._prior))
         except ValueError as error:
@@ -186,10 +198,10 @@ class TokenReader:
                 raise ValueError(f"{what}, newer than {VERSION}: upgrade kinolex")
             raise ValueError(f"{what}, which is no longer read: encode the clip again")
         with self._naming_damage():
-            self._start = len(MAGIC) + LEAD.size + length + WORD.size
-            lead = self._take(0, self._start)
-            self._seed = crc32(lead[: -WORD.size])
-            if lead[-WORD.size :] != WORD.pack(self._seed):
+            self.start = len(MAGIC) + LEAD.size + length + WORD.size
+            lead = self._take(0, self.start)
+            self.seed = crc32(lead[: -WORD.size])
+            if lead[-WORD.size :] != WORD.pack(self.seed):
                 raise ValueError("wrong checksum of the header")
             self.header = unpack_header(lead[len(MAGIC) + LEAD.size : -WORD.size])
             self.closed = self._has_trailer()
@@ -201,36 +213,39 @@ class TokenReader:
 
     def _has_trailer(self) -> bool:
         end = self.file_bytes - len(END_MAGIC)
-        return end >= self._start and self._take(end, len(END_MAGIC)) == END_MAGIC
+        return end >= self.start and self._take(end, len(END_MAGIC)) == END_MAGIC
 
     def _read_index(self) -> Index:
         """The index of a closed file; sets where its blocks end."""
         stop = self.file_bytes - TRAILER
         self._end = stop - WORD.unpack(self._take(stop, WORD.size))[0]
-        if self._end < self._start:
+        if self._end < self.start:
             raise ValueError("its index begins before its blocks")
         record, body = self._record(self._end, stop)
         if record[0] != INDEX or self._end + len(record) != stop:
             raise ValueError("its index is not where it should be")
         self._compare(record, body, index_blocks(body), self._end)
-        return unpack_index(body, self.header, self._start)
+        return unpack_index(body, self.header, self.start)
 
     def _scan(self) -> Index:
         """What an index would say of the whole blocks there are; sets where they end."""
         groups, before, size = [], None, self.header.group_blocks
         blocks = frames = tokens = 0
-        check, self._end = self._seed, self._start
-        while self._end < self.file_bytes and frames == blocks * self.header.block_frames:
+        check, self._end = self.seed, self.start
+        while self._end < self.file_bytes:
             try:
                 record, body = self._record(self._end, self.file_bytes)
                 if record[0] == INDEX:
                     self._compare(record, body, blocks, self._end)
-                else:
+                    before = None
+                elif frames == blocks * self.header.block_frames:
                     before = before if blocks % size else None
                     before = self._block(record, body, blocks, before, self._end)
+                else:
+                    raise ValueError(f"block {blocks - 1} is not full and not the last")
             except (ValueError, struct.error):
                 break
-            if record[0] == INDEX or before is None:
+            if before is None:
                 self._check_tail(self._end + len(record))
                 break
             if blocks % size == 0:
@@ -302,7 +317,7 @@ class TokenReader:
 
     def _compare(self, record: bytes, body: bytes, number: int, place: int) -> None:
         size = check_bytes(record[0], len(body))
-        check = record_check(record[:-size], number, self._seed)
+        check = record_check(record[:-size], number, self.seed)
         if record[-size:] != WORD.pack(check)[:size]:
             raise ValueError(f"wrong checksum of the record at byte {place}")
 
