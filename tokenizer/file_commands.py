@@ -261,8 +261,9 @@ def encode_file(
     width: int | None = None,
     prior: Prior | None = None,
 ) -> RateChoice | None:
-    """Encode one file, or standard input, into a token file, whole or not at all; what was chosen, if by content.
+    """Encode one file, or standard input, into a token file, whole or not at all.
 
+    Returns what was chosen, if by content.
     An interrupt leaves the blocks so far, where no file was.
     """
     from data.reading import iterate_frames

@@ -34,7 +34,8 @@ def encode_stream(
     """Encode frames as they come into a token file, which grows with each block.
 
     With `state` one stream may be encoded in several runs: the file is at all times that of the
-    frames so far, and in the end byte for byte that of one run. When `frames` raises, the blocks so far stay in the file, which can be read with a warning.
+    frames so far, and in the end byte for byte that of one run.
+    When `frames` raises, the blocks so far stay in the file, which can be read with a warning.
 
     Args:
         codec: The codec, in eval mode.
