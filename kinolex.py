@@ -17,16 +17,18 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lm.tasks import Model
     from tokenizer.codec import Codec
 
 __version__ = "0.1.0"
-__all__ = ["load", "load_codec", "main"]
+__all__ = ["encode_stream", "load", "load_codec", "main"]
 
 
 def load(path: str | Path) -> Model:
@@ -51,6 +53,33 @@ def load_codec(path: str | Path) -> Codec:
     directory = _model_directory(path)
     inner = directory / "codec"
     return Codec.load(inner if inner.is_dir() else directory)
+
+
+def encode_stream(
+    codec: Codec,
+    frames: Iterable[tuple[np.ndarray, float]],
+    path: str | Path,
+    tokens_per_frame: float | None = None,
+    state: str | Path | None = None,
+) -> None:
+    """Encode frames as they come, e.g. of a camera, into a token file that grows block by block.
+
+    Args:
+        codec: What `load_codec` gave.
+        frames: Any iterable, also an endless one, of uint8 (H, W, 3) and seconds, which increase.
+        path: The .kvt file; it can be read while it grows.
+        tokens_per_frame: The rate; None for the full one.
+        state: File in which the stream's memory is kept from run to run: if it is there, `path`
+            is gone on with as if it had never ended.
+
+    Raises:
+        ValueError: No frames, frames of two sizes, a rate out of range, or a state of another
+            codec, rate or file.
+    """
+    from tokenizer.rate import Rate
+    from tokenizer.streaming import encode_stream
+
+    encode_stream(codec, frames, path, Rate(tokens_per_frame), state=state)
 
 
 def _model_directory(path: str | Path) -> Path:

@@ -16,20 +16,41 @@ Readable = str | Path | bytes | BinaryIO
 BROKEN = "copy or download it again, or re-encode it"
 
 
+class Forward:
+    """A pipe, read once from beginning to end and never held."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        self.head = self._ahead = pipe.read(16)
+
+    def read(self, size: int) -> bytes:
+        """The next bytes as soon as there are some, at most `size`; none at the end."""
+        if self._ahead:
+            found, self._ahead = self._ahead[:size], self._ahead[size:]
+            return found
+        read = getattr(self._pipe, "read1", self._pipe.read)  # does not wait for all of `size`
+        return read(size)
+
+    def rest(self) -> bytes:
+        """All that was not read yet."""
+        return self._ahead + self._pipe.read()
+
+
 @dataclass(frozen=True)
 class Media:
-    """Something to read a video from, as often as needed."""
+    """Something to read a video from, as often as needed, or once if it is a pipe."""
 
     name: str  # for messages
-    source: Readable
+    source: Readable | Forward
 
-    def open(self) -> str | BinaryIO:
+    def open(self) -> str | BinaryIO | Forward:
         """What `av.open` wants, from its beginning."""
         if isinstance(self.source, bytes):
             return io.BytesIO(self.source)
         if isinstance(self.source, str | Path):
             return f"file:{self.source}"  # else a colon in the name would be taken for a protocol
-        self.source.seek(0)
+        if not isinstance(self.source, Forward):
+            self.source.seek(0)
         return self.source
 
     def head(self, size: int = 16) -> bytes:
@@ -39,6 +60,8 @@ class Media:
         if isinstance(self.source, str | Path):
             with open(self.source, "rb") as file:
                 return file.read(size)
+        if isinstance(self.source, Forward):
+            return self.source.head[:size]
         self.source.seek(0)
         return self.source.read(size)
 
@@ -47,6 +70,7 @@ class Media:
         if isinstance(self.source, str | Path):
             with open(self.source, "rb") as file:
                 return _last_bytes(file, size)
+        assert not isinstance(self.source, Forward), "it has no end yet"
         opened = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
         return _last_bytes(opened, size)
 
@@ -61,8 +85,10 @@ def _last_bytes(file: BinaryIO, size: int) -> bytes:
     return file.read()
 
 
-def media(source: Readable, name: str | None = None) -> Media:
+def media(source: Readable, name: str | None = None, *, once: bool = False) -> Media:
     """The file, bytes or file object, known not to be missing or empty.
+
+    A pipe is read whole first, or, if it will be read `once`, as it comes.
 
     Raises:
         FileNotFoundError: No such file.
@@ -78,7 +104,9 @@ def media(source: Readable, name: str | None = None) -> Media:
     elif source.seekable():
         found = Media(name or str(getattr(source, "name", "a stream")), source)
     else:
-        found = Media(name or str(getattr(source, "name", "a stream")), source.read())
+        pipe = Forward(source)
+        name = name or str(getattr(source, "name", "a stream"))
+        found = Media(name, pipe if once else pipe.rest())
     if not found.head(1):
         raise VideoError(found.name, "is empty (0 bytes)", BROKEN)
     return found

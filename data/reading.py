@@ -120,9 +120,9 @@ def iterate_frames(
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Frame after frame of a file of any length: uint8 (H, W, 3) and its seconds from the first.
 
-    Arguments and errors are those of `read_clip`.
+    Arguments and errors are those of `read_clip`. A pipe is read as it comes and may be endless.
     """
-    reel = open_reel(path, image_fps)
+    reel = open_reel(path, image_fps, once=True)
     return reel.frames(None, Look(height, width, fit, MAX_PIXELS))
 
 

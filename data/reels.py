@@ -22,7 +22,7 @@ from data.decoding import (
     open_stream,
 )
 from data.images import ImageFile, ImageFolder, is_image, too_large
-from data.media import Media, Readable, media
+from data.media import Forward, Media, Readable, media
 from data.raster import Fit, Rasterizer
 
 MAX_PIXELS = 2**29  # over all frames of a clip: 1.6 GB of RGB
@@ -74,8 +74,10 @@ class Reel(Protocol):
         ...
 
 
-def open_reel(source: Readable, image_fps: float = 8.0) -> Reel:
+def open_reel(source: Readable, image_fps: float = 8.0, *, once: bool = False) -> Reel:
     """The reel in a file, a folder of images, bytes or a binary file object.
+
+    With `once` its frames are asked for once and all: what comes through a pipe is not held then.
 
     Raises:
         FileNotFoundError: No such file.
@@ -83,7 +85,9 @@ def open_reel(source: Readable, image_fps: float = 8.0) -> Reel:
     """
     if isinstance(source, str | Path) and Path(source).is_dir():
         return ImageReel(ImageFolder(Path(source), image_fps))
-    file = media(source)
+    file = media(source, once=once)
+    if isinstance(file.source, Forward) and (is_image(file) or file.head(3) == b"GIF"):
+        file = Media(file.name, file.source.rest())  # pictures are looked at from both ends
     return ImageReel(ImageFile(file)) if is_image(file) else VideoReel(file)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import math
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -73,7 +74,14 @@ def write_video(
 
 
 def write_film(film: Film, path: str | Path, *, quality: Quality = "normal") -> Path:
-    """Write frames as they come, as `write_video` does; .gif and .png hold them all first."""
+    """Write frames as they come, as `write_video` does; .gif and .png hold them all first.
+
+    The path `-` is standard output, which gets what a .mkv would hold.
+    """
+    if str(path) == "-":
+        _mux(film, sys.stdout.buffer, ".mkv", quality)
+        sys.stdout.buffer.flush()
+        return Path(path)
     path = Path(path)
     check_target(path)
     if path.suffix.lower() in (".gif", ".png"):
@@ -129,7 +137,7 @@ def _durations(clip: Clip, ticks: int, shortest: int = 1) -> list[int]:
     return durations
 
 
-def _mux(clip: Clip | Film, path: Path, suffix: str, quality: Quality) -> None:
+def _mux(clip: Clip | Film, target: Path | BinaryIO, suffix: str, quality: Quality) -> None:
     even = clip.height % 2 == 0 and clip.width % 2 == 0
     small = "yuv420p" if even and quality == "normal" else "yuv444p"
     vp9 = {"b": "0", "deadline": "good", "cpu-used": "4"}
@@ -145,10 +153,10 @@ def _mux(clip: Clip | Film, path: Path, suffix: str, quality: Quality) -> None:
     if len(set(ticks(clip, coarsest))) < len(clip):
         closest = float(clip.timestamps.diff().min())
         raise ValueError(
-            f"{clip.source or path}: frames {closest:.2g} s apart, {suffix} tells {coarsest} s "
+            f"{clip.source or target}: frames {closest:.2g} s apart, {suffix} tells {coarsest} s "
             "apart; sample the clip at a lower fps"
         )
-    mux(clip, path, encoding)
+    mux(clip, target, encoding)
 
 
 def encode_gif(frames: Tensor, fps: float, scale: int = 1) -> bytes:

@@ -7,6 +7,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from tokenizer.priors import AdaptivePrior, StaticPrior, measured, num_classes
 from tokenizer.records import (
     BLOCK,
     INDEX,
+    MAGIC,
     TRAILER,
     UNDER_PRIOR,
     VERSION,
@@ -33,19 +35,12 @@ from tokenizer.records import (
     pack_header,
     pack_index,
     pack_record,
-    seal_header,
     varint,
 )
 from tokenizer.tokens import VideoTokens
 
 LAYOUT = BlockLayout("interlaced", time=2, space_stride=8, summary=2)
 SLOTS = 2 + 2 * 5 * 3  # at 33x17 pixels
-V1 = (  # what the first version wrote
-    b'\x89KVT\r\n\x1a\n\x01\x00\xbf\x00\x00\x00{"coding":"packed","codec_id":"fsq1000-2x8-abc",'
-    b'"height":33,"width":17,"block_frames":2,"codebook_size":1000,"num_frames":3,"timestamps":'
-    b'[0.0,0.3333333333333333,0.7],"tokens_per_block":[3,1]}V\xcf9\xb5\x04\x00\x00\x00\x00\xfep'
-    b"\x00\xb9\xef\xfao\x02\x00\x00\x00\x04@\xd7&0S"
-)
 CODINGS = ("packed", "static", "adaptive")
 
 
@@ -188,9 +183,12 @@ def test_a_crash_at_any_byte_loses_at_most_the_last_block(
     save_tokens(made, file, prior, group_blocks=2)
     whole, ends = file.read_bytes(), []
     with TokenReader(file, prior) as reader:
-        header = len(pack_header(reader.header))
+        place, before = len(pack_header(reader.header)), None
         for block in reader.blocks():
-            ends.append((ends or [header])[-1] + len(pack_block(block, 0)))
+            before = before if block.number % 2 else None
+            place += len(pack_block(block, reader.header, before, 0))
+            ends.append(place)
+            before = block
     for length in range(len(whole)):
         file.write_bytes(whole[:length])
         there = sum(end <= length for end in ends)
@@ -229,19 +227,15 @@ def mutations(whole: bytes, count: int, seed: int) -> list[bytes]:
     return made
 
 
-@pytest.mark.parametrize("coding", [*CODINGS, "version 1"])
+@pytest.mark.parametrize("coding", CODINGS)
 def test_mutated_files_never_give_wrong_tokens(
     tmp_path: Path, coding: str, priors: dict[str, Any]
 ) -> None:
-    """Refused in one line, or the blocks before the damage with a warning: 2,800 files in all."""
-    made, prior, file = tokens(), priors.get(coding), tmp_path / "a.kvt"
-    if coding == "version 1":
-        file.write_bytes(V1)
-        made = load_tokens(file)
-    else:
-        save_tokens(made, file, prior, group_blocks=2)
+    """Refused in one line, or the blocks before the damage with a warning: 2,700 files in all."""
+    made, prior, file = tokens(), priors[coding], tmp_path / "a.kvt"
+    save_tokens(made, file, prior, group_blocks=2)
     read_in_part = 0
-    for content in mutations(file.read_bytes(), 700, seed=len(coding)):
+    for content in mutations(file.read_bytes(), 900, seed=len(coding)):
         file.write_bytes(content)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -251,10 +245,10 @@ def test_mutated_files_never_give_wrong_tokens(
                 assert str(file) in str(error) and "\n" not in str(error)
                 continue
         read_in_part += 1
-        assert coding != "version 1" and [w.category for w in caught] == [UnclosedWarning]
+        assert [w.category for w in caught] == [UnclosedWarning]
         assert str(file) in str(caught[0].message)
         assert same(found, made.blocks(0, len(found.codes)))
-    assert (read_in_part > 20) == (coding != "version 1")
+    assert read_in_part > 20
 
 
 def test_damage_in_a_closed_file_is_no_crash(tmp_path: Path, priors: dict[str, Any]) -> None:
@@ -264,7 +258,7 @@ def test_damage_in_a_closed_file_is_no_crash(tmp_path: Path, priors: dict[str, A
     whole = file.read_bytes()
     for place in range(len(whole)):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        with pytest.raises(ValueError, match="token file|follow its index"):
+        with pytest.raises(ValueError, match="token file|version|follow its index"):
             load_tokens(file, priors["adaptive"])
     with pytest.raises(ValueError, match="none of its follow its index"):
         file.write_bytes(whole + b"\0")
@@ -278,39 +272,52 @@ def test_lengths_that_lie_are_not_believed(tmp_path: Path) -> None:
     lead = pack_header(header)
     seed = int.from_bytes(lead[-4:], "little")
     good = Block(0, UNDER_PRIOR, 3, (0.0, 1.0), b"abc")
-    number = varint(0) + bytes([UNDER_PRIOR])
-    even = bytes([1]) + varint(1) + varint(0) + varint(1)
-    index = pack_index(Index(1, 2, 3, ((len(lead), 0.0),)), len(lead), seed)
-    block = pack_block(good, seed)
-    fields = {"codec_id": "c", "height": 33, "width": 17, "block_frames": 2, "codebook_size": 9}
+    tag = BLOCK | UNDER_PRIOR
+
+    def packed(block: Block) -> bytes:
+        return pack_block(block, header, None, seed)
+
+    def indexed(*values: Any) -> bytes:
+        return pack_index(Index(*values), header, seed)
+
+    def lying(**wrong: Any) -> bytes:
+        made = replace(header)
+        for name, value in wrong.items():
+            object.__setattr__(made, name, value)
+        return pack_header(made)
+
+    block, even = packed(good), bytes([1]) + varint(1) + varint(0) + varint(1)
+    index = indexed(1, 2, 3, crc32(block, seed), (len(lead),))
     contents = [
-        lead + bytes([BLOCK]) + varint(huge) + block[2:] + index,
-        lead + bytes([BLOCK]) + b"\xff" * 20 + index,
-        lead + pack_block(replace(good, num_tokens=huge), seed) + index,
-        lead + pack_record(BLOCK, number + varint(3) + varint(huge) + even, seed) + index,
-        lead + pack_record(BLOCK, number + varint(3) + varint(2), seed) + index,
-        lead + block + pack_record(INDEX, varint(huge) * 4, seed) + index[-TRAILER:],
+        lead + bytes([tag]) + varint(huge) + block[2:] + index,
+        lead + bytes([tag]) + b"\xff" * 20 + index,
+        lead + packed(replace(good, num_tokens=huge)) + index,
+        lead + pack_record(tag, varint(3) + varint(huge) + even, 0, seed) + index,
+        lead + pack_record(tag, varint(3) + varint(2), 0, seed) + index,
+        lead + pack_record(tag | 2, varint(2) + even, 0, seed) + index,
+        lead + pack_record(tag | 8, varint(3) + varint(2), 0, seed) + index,
+        lead + pack_record(tag | 64, varint(3) + varint(2) + even, 0, seed) + index,
+        lead + block + pack_record(INDEX, varint(huge) * 4, huge, seed) + index[-TRAILER:],
         lead + block + index[:-TRAILER] + b"\xff" * 4 + index[-TRAILER + 4 :],
-        lead + pack_block(replace(good, times=(-1.0, -1.5)), seed) + index,
-        lead + pack_block(replace(good, number=1), seed) + index,
-        lead + block + pack_index(Index(huge, 2, 3, ((len(lead), 0.0),)), len(lead), seed),
-        lead + block + pack_index(Index(1, 2, 3, ((huge, 0.0),)), len(lead), seed),
-        lead[:10] + b"\xff\xff\xff\xff" + lead[14:],
+        lead + packed(replace(good, times=(-1.0, -1.5))) + index,
+        lead + packed(replace(good, number=1)) + index,
+        lead + block + indexed(huge, 2 * huge, 3, 0, (len(lead),)),
+        lead + block + indexed(1, 2, 3, 0, (len(lead),)),
+        lead + block + indexed(300, 600, 3, 0, (len(lead), huge)),
+        lead[:10] + b"\xff\xff" + lead[12:],
         *(
-            seal_header(VERSION, {**fields, **wrong}) + index
+            lying(**wrong) + index
             for wrong in (
                 {"height": huge},
-                {"width": -1},
-                {"block_frames": 1e300},
+                {"width": 0},
+                {"block_frames": huge},
                 {"codebook_size": 0},
-                {"codec_id": None},
-                {"prior": "adaptive-1"},
-                {"coding": "adaptive", "prior": "adaptive-1", "layout": {"time": huge}},
-                {"surprise": 1},
+                {"group_blocks": 0},
+                {"prior": None},
+                {"coding": "packed"},
+                {"layout": replace(LAYOUT, time=huge)},
             )
         ),
-        seal_header(1, {**fields, "coding": "packed", "num_frames": huge, "tokens_per_block": []}),
-        seal_header(1, [[]] * 9),  # type: ignore
     ]
     for content in contents:
         file.write_bytes(content)
@@ -319,8 +326,8 @@ def test_lengths_that_lie_are_not_believed(tmp_path: Path) -> None:
         assert str(file) in str(error.value) and "\n" not in str(error.value)
     wide = replace(header, height=2**20, width=2**20, layout=replace(LAYOUT, space_stride=1))
     lead = pack_header(wide)
-    block = pack_block(replace(good, num_tokens=2**40), int.from_bytes(lead[-4:], "little"))
-    file.write_bytes(lead + block)
+    seed = int.from_bytes(lead[-4:], "little")
+    file.write_bytes(lead + pack_block(replace(good, num_tokens=2**40), wide, None, seed))
     with pytest.warns(UnclosedWarning), pytest.raises(ValueError, match="know at most"):
         load_tokens(file)
 
@@ -357,19 +364,12 @@ def test_a_prior_that_differs_on_the_other_side_is_noticed(tmp_path: Path) -> No
         load_tokens(file, other)
 
 
-def test_files_of_the_first_version_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_of_earlier_versions_are_refused(tmp_path: Path, version: int) -> None:
     file = tmp_path / "a.kvt"
-    file.write_bytes(V1)
-    found = load_tokens(file)
-    assert [block.tolist() for block in found.codes] == [[3, 999, 0], [17]]
-    assert found.timestamps.tolist() == [0.0, 1 / 3, 0.7]
-    assert (found.height, found.width, found.block_frames) == (33, 17, 2)
-    assert (found.codebook_size, found.codec_id) == (1000, "fsq1000-2x8-abc")
-    told = describe(file)
-    assert (told.version, told.file_bytes, told.num_frames) == (1, len(V1), 3)
-    with TokenReader(file) as reader:
-        assert same(reader.read_blocks(1, 2), found.blocks(1, 2))
-        assert same(reader.read_between(0.5, 9.0), found.blocks(1, 2))
+    file.write_bytes(MAGIC + bytes([version, 0, 191, 0, 0, 0]) + b'{"coding":"packed"}')
+    with pytest.raises(ValueError, match=f"of version {version}, which is no longer read"):
+        load_tokens(file)
 
 
 def test_files_that_are_not_ours(tmp_path: Path) -> None:
@@ -384,12 +384,13 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[8] = VERSION + 1
     file.write_bytes(content)
-    with pytest.raises(ValueError, match="newer than 2: upgrade kinolex"):
+    with pytest.raises(ValueError, match="newer than 3: upgrade kinolex"):
         load_tokens(file)
     header = Header("c", 33, 17, 2, 1000, "adaptive", "adaptive-9", LAYOUT)
     lead = pack_header(header)
     seed = int.from_bytes(lead[-4:], "little")
-    file.write_bytes(lead + pack_block(Block(0, UNDER_PRIOR, 3, (0.0,), b"abc"), seed))
+    block = Block(0, UNDER_PRIOR, 3, (0.0,), b"abc")
+    file.write_bytes(lead + pack_block(block, header, None, seed))
     with pytest.warns(UnclosedWarning), pytest.raises(ValueError, match="prior adaptive-9, not"):
         load_tokens(file)
 

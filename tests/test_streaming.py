@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +16,15 @@ import pytest
 import torch
 
 from data.clip import Clip
-from data.reading import read_clip
+from data.reading import iterate_frames, read_clip
+from data.writing import write_video
 from tokenizer.codec import Codec
 from tokenizer.file_commands import decode, encode_file
 from tokenizer.file_reading import UnclosedWarning
 from tokenizer.files import load_tokens, save_tokens
 from tokenizer.priors import AdaptivePrior
 from tokenizer.rate import FULL, Rate
-from tokenizer.streaming import choose_stream, decode_stream, write_stream
+from tokenizer.streaming import choose_stream, decode_stream, encode_stream
 
 
 def camera(
@@ -45,7 +50,7 @@ def test_a_stream_makes_the_file_of_the_whole_clip(
 ) -> None:
     clip = some_clip(length)
     for prior in (None, AdaptivePrior(codec.codebook_size, codec.layout)):
-        write_stream(codec, camera(clip), tmp_path / "a.kvt", rate, prior)
+        encode_stream(codec, camera(clip), tmp_path / "a.kvt", rate, prior)
         save_tokens(codec.encode(clip, rate=rate), tmp_path / "b.kvt", prior)
         assert (tmp_path / "a.kvt").read_bytes() == (tmp_path / "b.kvt").read_bytes()
     chosen = choose_stream(codec, camera(clip), rate).tokens.codes
@@ -61,7 +66,7 @@ def test_a_stream_holds_no_more_than_a_block(codec: Codec, tmp_path: Path) -> No
             del item
             assert sum(image() is not None for image in alive) <= codec.block_frames
 
-    write_stream(codec, watched(), tmp_path / "a.kvt", Rate(0.5))
+    encode_stream(codec, watched(), tmp_path / "a.kvt", Rate(0.5))
     assert len(alive) == 30
 
 
@@ -73,7 +78,7 @@ def test_a_stream_that_breaks_off_leaves_its_blocks(codec: Codec, tmp_path: Path
         raise ConnectionError("the camera is gone")
 
     with pytest.raises(ConnectionError):
-        write_stream(codec, breaking(), file)
+        encode_stream(codec, breaking(), file)
     with pytest.warns(UnclosedWarning, match="2 whole blocks"):
         found = load_tokens(file)
     assert all(map(torch.equal, found.codes, codec.encode(clip).codes[:2]))
@@ -81,17 +86,17 @@ def test_a_stream_that_breaks_off_leaves_its_blocks(codec: Codec, tmp_path: Path
 
 def test_streams_that_are_none(codec: Codec, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="0 frames"):
-        write_stream(codec, iter(()), tmp_path / "a.kvt")
+        encode_stream(codec, iter(()), tmp_path / "a.kvt")
     with pytest.raises(ValueError, match="0 frames"):
         choose_stream(codec, iter(()), FULL)
     with pytest.raises(ValueError, match="depends on the whole clip"):
-        write_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", Rate(budget=9))
+        encode_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", Rate(budget=9))
     with pytest.raises(ValueError, match="this codec serves"):
-        write_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", Rate(99))
+        encode_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", Rate(99))
     assert not list(tmp_path.iterdir())
     two = [(np.zeros((9, 17, 3), np.uint8), 0.0), (np.zeros((8, 17, 3), np.uint8), 1.0)]
     with pytest.raises(ValueError, match="a frame of 8x17 after frames of 9x17"):
-        write_stream(codec, two, tmp_path / "a.kvt")
+        encode_stream(codec, two, tmp_path / "a.kvt")
 
 
 def test_blocks_decoded_as_they_come_are_the_whole_clip(codec: Codec) -> None:
@@ -148,3 +153,76 @@ def test_an_interrupted_encoding_leaves_its_blocks(
     with pytest.raises(KeyboardInterrupt):
         encode_file(codec, tmp_path, file)
     assert file.read_bytes() == b"something else" and [*tmp_path.iterdir()] == [file]
+
+
+@pytest.mark.parametrize("cuts", [(4,), (3, 5), (1, 2, 7), (8,)])
+@pytest.mark.parametrize("rate", [FULL, Rate(auto=0.5)], ids=str)
+def test_a_stream_in_several_runs_is_one(
+    codec: Codec, tmp_path: Path, cuts: tuple[int, ...], rate: Rate
+) -> None:
+    """Wherever runs end, also within a block, the file is at each end that of the frames so far."""
+    items = list(camera(some_clip(9)))
+    for prior in (None, AdaptivePrior(codec.codebook_size, codec.layout)):
+        name = "packed" if prior is None else "adaptive"
+        file, state = tmp_path / f"{name}.kvt", tmp_path / f"{name}.safetensors"
+        for start, stop in itertools.pairwise((0, *cuts, 9)):
+            encode_stream(codec, items[start:stop], file, rate, prior, state)
+            encode_stream(codec, items[:stop], tmp_path / "whole.kvt", rate, prior)
+            assert file.read_bytes() == (tmp_path / "whole.kvt").read_bytes()
+
+
+def test_a_stream_does_not_go_on_with_another_file(codec: Codec, tmp_path: Path) -> None:
+    items, state, file = list(camera(some_clip(9))), tmp_path / "s.safetensors", tmp_path / "a.kvt"
+    encode_stream(codec, items[:5], file, state=state)
+    with pytest.raises(ValueError, match="the stream is at"):
+        encode_stream(codec, items[5:], file, Rate(0.5), state=state)
+    encode_stream(codec, items[:4], tmp_path / "b.kvt")
+    with pytest.raises(ValueError, match="holds 4 frames, the state is of a stream after 5"):
+        encode_stream(codec, items[5:], tmp_path / "b.kvt", state=state)
+    with pytest.raises(ValueError, match="under prior None"):
+        prior = AdaptivePrior(codec.codebook_size, codec.layout)
+        encode_stream(codec, items[5:], file, prior=prior, state=state)
+    with pytest.raises(ValueError, match="holds 9x17 pixels"):
+        encode_stream(codec, [(items[5][0][:8], 9.0)], file, state=state)
+
+
+def test_a_pipe_is_encoded_as_it_comes_and_decoded_to_a_pipe(codec: Codec, tmp_path: Path) -> None:
+    codec.save(tmp_path / "codec")
+    clip = some_clip(9)
+    video, file = write_video(clip, tmp_path / "a.mkv"), tmp_path / "a.kvt"
+    words = [sys.executable, "-m", "kinolex"]
+    model = ["--model", str(tmp_path / "codec")]
+    with subprocess.Popen(["cat", str(video)], stdout=subprocess.PIPE) as cat:
+        run = [*words, "encode", "-", "--out", str(file), *model]
+        subprocess.run(run, stdin=cat.stdout, check=True, capture_output=True)
+    encode_file(codec, video, tmp_path / "b.kvt")
+    assert file.read_bytes() == (tmp_path / "b.kvt").read_bytes()
+    run = [*words, "decode", str(file), "--out", "-", *model]
+    piped = subprocess.run(run, check=True, capture_output=True).stdout
+    assert torch.equal(read_clip(piped).frames, codec.decode(load_tokens(file)).frames)
+
+
+def test_frames_of_a_pipe_come_before_its_end(tmp_path: Path) -> None:
+    """An endless video cannot be read whole first."""
+    luck = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (60, 3, 64, 64), dtype=torch.uint8, generator=luck)
+    content = write_video(Clip.from_frames(frames, 8), tmp_path / "a.mkv").read_bytes()
+
+    class Pipe(io.RawIOBase):
+        given = 0
+
+        def seekable(self) -> bool:
+            return False
+
+        def read(self, size: int = -1) -> bytes:
+            assert 0 <= size < 1 << 16, "asks for all there is"
+            part = content[self.given : self.given + size]
+            self.given += len(part)
+            return part
+
+    pipe, found = Pipe(), []
+    for image, _ in iterate_frames(pipe):
+        if not found:
+            assert pipe.given < len(content) / 2
+        found.append(torch.from_numpy(image).permute(2, 0, 1))
+    assert torch.equal(torch.stack(found), frames)

@@ -5,6 +5,7 @@ Their docstrings are the commands' help; they return results and print nothing.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from array import array
 from contextlib import suppress
@@ -25,9 +26,14 @@ from tokenizer.ordering import BlockLayout
 from tokenizer.priors import AdaptivePrior, StaticPrior, bits_per_token, count_codes, measured
 from tokenizer.rate import FULL, Rate, Target, as_rates
 from tokenizer.rate_control import RateChoice
+<<<<<<< HEAD
 from tokenizer.running import Precision, running
 from tokenizer.streaming import choose_stream, decode_stream, write_stream
+=======
+from tokenizer.streaming import choose_stream, decode_stream, encode_stream
+>>>>>>> memory
 
+STDIN = Path("-")
 Coding = Literal["packed", "static", "adaptive"]
 
 
@@ -102,7 +108,8 @@ def encode(
     Example: kinolex encode clip.mp4 --out clip.kvt --model runs/demo/model --coding adaptive
 
     Args:
-        inputs: Videos, GIFs, images or folders of images.
+        inputs: Videos, GIFs, images or folders of images; - is a video on standard input, which
+            may be endless: ffmpeg -i X -f matroska - | kinolex encode - ...
         model: Folder of a codec, or of a model with a codec in it.
         out: A .kvt file for one input, else a folder that gets NAME.kvt for each.
         tokens_per_frame: The rate.
@@ -123,7 +130,7 @@ def encode(
     if not inputs:
         raise ValueError("no inputs: name at least one video")
     for path in inputs:
-        if not path.exists():
+        if path != STDIN and not path.exists():
             raise FileNotFoundError(f"{path}: no such file; check the path")
     ways = Target(bits_per_pixel=bits_per_pixel, psnr=psnr, budget=budget, rate=rate)
     (asked,) = as_rates(1, tokens_per_frame, ways)
@@ -159,6 +166,7 @@ def encode(
     return results
 
 
+<<<<<<< HEAD
 def decode(
     file: Path,
     out: Path,
@@ -167,6 +175,9 @@ def decode(
     precision: Precision = "fp32",
     compile: bool = False,
 ) -> DecodedFile:
+=======
+def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> DecodedFile | None:
+>>>>>>> memory
     """Decode a token file into a video.
 
     Blocks are read, decoded, written and forgotten one by one (but for .gif and .png, which hold
@@ -176,7 +187,8 @@ def decode(
 
     Args:
         file: A .kvt file that `encode` wrote.
-        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
+        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format. - is
+            standard output, which gets a lossless Matroska stream and nothing else.
         model: Folder of the codec that encoded it, or of a model with that codec in it.
         prior: File of the static prior that it was coded under, if it was.
         precision: fp32 gives the same pixels on every way; bf16 is quicker on some processors, but
@@ -187,7 +199,9 @@ def decode(
     from data.muxing import Film
     from data.writing import check_target, write_film
 
-    check_target(out)
+    to_stdout = str(out) == "-"
+    if not to_stdout:
+        check_target(out)
     known = None if prior is None else StaticPrior.load(prior)
     with TokenReader(file, known) as reader:
         coding = reader.header.coding
@@ -206,8 +220,14 @@ def decode(
             num_tokens += block.num_tokens
         times = torch.tensor(seconds, dtype=torch.float64)
         parts = decode_stream(codec, reader.read_each(), height, width, len(times))
+<<<<<<< HEAD
         with running(codec, precision, compile):
             write_film(Film(parts, times, height, width, source=codec.codec_id), out)
+=======
+        write_film(Film(parts, times, height, width, source=codec.codec_id), out)
+    if to_stdout:
+        return None
+>>>>>>> memory
     return DecodedFile(
         source=str(file),
         out=str(out),
@@ -276,20 +296,22 @@ def encode_file(
     width: int | None = None,
     prior: Prior | None = None,
 ) -> RateChoice | None:
-    """Encode one file into a token file, whole or not at all; what was chosen, if by content.
+    """Encode one file, or standard input, into a token file, whole or not at all.
 
+    Returns what was chosen, if by content.
     An interrupt leaves the blocks so far, where no file was.
     """
     from data.reading import iterate_frames
 
-    frames = iterate_frames(path, height=height, width=width)
+    source = sys.stdin.buffer if path == STDIN else path
+    frames = iterate_frames(source, height=height, width=width)
     if rate.by_content:
         choice = choose_stream(codec, frames, rate)
         save_tokens(choice.tokens, out, prior)
         return choice
     with atomic_path(out) as partial:
         try:
-            write_stream(codec, frames, partial, rate, prior)
+            encode_stream(codec, frames, partial, rate, prior)
         except KeyboardInterrupt:  # how endless input ends
             _keep_blocks(partial, out)
             raise
@@ -330,7 +352,8 @@ def _targets(inputs: list[Path], out: Path) -> list[Path]:
             f"--out {out} has suffix '{out.suffix}': give a .kvt file or a folder (one with a dot "
             "in its name must be there already)"
         )
-    targets = [out / f"{path.stem}.kvt" for path in inputs]
+    stems = ["stdin" if path == STDIN else path.stem for path in inputs]
+    targets = [out / f"{stem}.kvt" for stem in stems]
     for target in targets:
         if targets.count(target) > 1:
             raise ValueError(f"two inputs would both become {target}: encode them apart")

@@ -6,7 +6,6 @@ learns from them. It does not know how files are written, nor pixels.
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import warnings
@@ -14,7 +13,6 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import torch
@@ -22,21 +20,21 @@ from torch import Tensor
 
 from tokenizer.block_coder import BlockCoder, prior_of
 from tokenizer.entropy import Prior
-from tokenizer.files_v1 import read_v1
 from tokenizer.records import (
-    BLOCK,
     END_MAGIC,
     INDEX,
     LEAD,
     MAGIC,
-    MAX_HEADER,
     TRAILER,
     VERSION,
     WORD,
     Block,
     Header,
     Index,
+    check_bytes,
+    index_blocks,
     read_varint,
+    record_check,
     unpack_block,
     unpack_header,
     unpack_index,
@@ -54,17 +52,19 @@ class TokenReader:
     """A token file, read where it is asked for; a context manager.
 
     Args:
-        path: File that a `TokenWriter` or an earlier version of Kinolex wrote.
+        path: File that a `TokenWriter` wrote.
         prior: What its codes are coded under, if the file does not hold that itself.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not a token file, of a newer version, truncated or damaged. Reading
+        ValueError: It is not a token file, of another version, truncated or damaged. Reading
             raises it too, for damage further on and for a prior other than the file names.
     """
 
     header: Header
     version: int
+    seed: int  # of the checksums of its records
+    start: int  # its first byte after the header
     closed: bool  # whether it has the index that its writer ends with
 
     def __init__(self, path: Path | str, prior: Prior | None = None) -> None:
@@ -89,16 +89,29 @@ class TokenReader:
     def num_blocks(self) -> int:
         return self._index.blocks
 
+    @property
+    def num_frames(self) -> int:
+        return self._index.frames
+
     def blocks(self) -> Iterator[Block]:
         """All blocks as they stand in the file, none of them decoded."""
-        blocks = frames = tokens = 0
-        for block in self._from_group(0):
-            blocks, frames = blocks + 1, frames + len(block.times)
-            tokens += block.num_tokens
+        for block, _ in self.records():
             yield block
+
+    def records(self) -> Iterator[tuple[Block, bytes]]:
+        """All blocks, each with its record."""
+        blocks = frames = tokens = 0
+        check = self.seed
+        for block, record in self._from_group(0):
+            blocks, frames = blocks + 1, frames + len(block.times)
+            tokens, check = tokens + block.num_tokens, crc32(record, check)
+            yield block, record
         with self._naming_damage():
-            if (blocks, frames, tokens) != self._index.counts:
+            told = self._index
+            if (blocks, frames, tokens) != (told.blocks, told.frames, told.tokens):
                 raise ValueError(f"{blocks} blocks and {tokens} tokens are not what its index says")
+            if check != told.check:
+                raise ValueError("its blocks are not those of its index")
 
     def read(self) -> VideoTokens:
         """All tokens."""
@@ -106,7 +119,7 @@ class TokenReader:
 
     def read_each(self) -> Iterator[Tensor]:
         """The codes of each block in turn, int64 (K,), one block in memory at a time."""
-        coder = self._coder()
+        coder = self.coder()
         for block in self.blocks():
             with self._naming_damage():
                 codes = torch.from_numpy(coder.decode(block))
@@ -119,7 +132,7 @@ class TokenReader:
                 f"{self.path}: blocks {first} to {stop}: it has blocks 0 to {self.num_blocks}"
             )
         chosen = []
-        for block in self._from_group(first // self.header.group_blocks):
+        for block, _ in self._from_group(first // self.header.group_blocks):
             chosen.append(block)
             if block.number == stop - 1:
                 break
@@ -128,9 +141,10 @@ class TokenReader:
 
     def read_between(self, start: float, end: float) -> VideoTokens:
         """The tokens of all blocks with a frame from `start` to before `end`, in seconds."""
-        seconds = [second for _, second in self._index.groups]
+        groups = range(len(self._index.groups))
+        group = bisect_right(groups, start, key=self._group_start) - 1
         first, chosen = None, []
-        for block in self._from_group(max(0, bisect_right(seconds, start) - 1)):
+        for block, _ in self._from_group(max(0, group)):
             if block.times[0] >= end:
                 break
             chosen.append(block)
@@ -142,7 +156,7 @@ class TokenReader:
 
     def _decode(self, blocks: Sequence[Block], first: int) -> VideoTokens:
         """The tokens from block `first` on, of blocks that begin where its group does."""
-        coder = self._coder()
+        coder = self.coder()
         codes, times = [], []
         with self._naming_damage():
             for block in blocks:
@@ -162,7 +176,8 @@ class TokenReader:
                 codec_id=self.header.codec_id,
             )
 
-    def _coder(self) -> BlockCoder:
+    def coder(self) -> BlockCoder:
+        """What decodes its blocks in order."""
         try:
             return BlockCoder(self.header, prior_of(self.header, self._prior))
         except ValueError as error:
@@ -177,17 +192,18 @@ class TokenReader:
             )
         with self._naming_damage():
             self.version, length = LEAD.unpack(self._take(len(MAGIC), LEAD.size))
-        if self.version > VERSION:
-            raise ValueError(
-                f"{self.path}: token file of version {self.version}, newer than {VERSION}: "
-                "upgrade kinolex"
-            )
+        if self.version != VERSION:
+            what = f"{self.path}: token file of version {self.version}"
+            if self.version > VERSION:
+                raise ValueError(f"{what}, newer than {VERSION}: upgrade kinolex")
+            raise ValueError(f"{what}, which is no longer read: encode the clip again")
         with self._naming_damage():
-            fields = self._header_fields(length)
-            if self.version == 1:
-                self._open_v1(fields)
-                return
-            self.header = unpack_header(fields)
+            self.start = len(MAGIC) + LEAD.size + length + WORD.size
+            lead = self._take(0, self.start)
+            self.seed = crc32(lead[: -WORD.size])
+            if lead[-WORD.size :] != WORD.pack(self.seed):
+                raise ValueError("wrong checksum of the header")
+            self.header = unpack_header(lead[len(MAGIC) + LEAD.size : -WORD.size])
             self.closed = self._has_trailer()
             if self.closed:
                 self._index = self._read_index()
@@ -195,67 +211,49 @@ class TokenReader:
             self._index = self._scan()
         self._warn_unclosed()
 
-    def _header_fields(self, length: int) -> dict[str, Any]:
-        """The header's JSON; sets where it ends and what checksums begin with."""
-        if self.version > 1 and length > MAX_HEADER:
-            raise ValueError(f"a header of {length} bytes")
-        self._start = len(MAGIC) + LEAD.size + length + WORD.size
-        lead = self._take(0, self._start)
-        self._seed = crc32(lead[: -WORD.size])
-        if lead[-WORD.size :] != WORD.pack(self._seed):
-            raise ValueError("wrong checksum of the header")
-        fields = json.loads(lead[len(MAGIC) + LEAD.size : -WORD.size])
-        if not isinstance(fields, dict):
-            raise ValueError("its header names nothing")
-        return fields
-
-    def _open_v1(self, fields: dict[str, Any]) -> None:
-        rest = self._take(self._start, self.file_bytes - self._start)
-        self.header, self._v1 = read_v1(fields, rest)
-        self.closed = True
-        tokens = sum(block.num_tokens for block in self._v1)
-        frames = sum(len(block.times) for block in self._v1)
-        groups = tuple((0, b.times[0]) for b in self._v1[:: self.header.group_blocks])
-        self._index = Index(len(self._v1), frames, tokens, groups)
-
     def _has_trailer(self) -> bool:
         end = self.file_bytes - len(END_MAGIC)
-        return end >= self._start and self._take(end, len(END_MAGIC)) == END_MAGIC
+        return end >= self.start and self._take(end, len(END_MAGIC)) == END_MAGIC
 
     def _read_index(self) -> Index:
         """The index of a closed file; sets where its blocks end."""
         stop = self.file_bytes - TRAILER
         self._end = stop - WORD.unpack(self._take(stop, WORD.size))[0]
-        if self._end < self._start:
+        if self._end < self.start:
             raise ValueError("its index begins before its blocks")
-        kind, body, place = self._record(self._end, stop)
-        if kind != INDEX or place != stop:
+        record, body = self._record(self._end, stop)
+        if record[0] != INDEX or self._end + len(record) != stop:
             raise ValueError("its index is not where it should be")
-        index, size = unpack_index(body, self._start), self.header.group_blocks
-        places = [place for place, _ in index.groups]
-        if places[:1] != [self._start] or len(places) != -(-index.blocks // size):
-            raise ValueError("its index does not fit its blocks")
-        return index
+        self._compare(record, body, index_blocks(body), self._end)
+        return unpack_index(body, self.header, self.start)
 
     def _scan(self) -> Index:
         """What an index would say of the whole blocks there are; sets where they end."""
-        place, groups = self._start, []
+        groups, before, size = [], None, self.header.group_blocks
         blocks = frames = tokens = 0
-        self._end = place
-        while place < self.file_bytes:
+        check, self._end = self.seed, self.start
+        while self._end < self.file_bytes:
             try:
-                kind, body, place = self._record(place, self.file_bytes)
-                block = None if kind == INDEX else self._block(kind, body, blocks, frames)
+                record, body = self._record(self._end, self.file_bytes)
+                if record[0] == INDEX:
+                    self._compare(record, body, blocks, self._end)
+                    before = None
+                elif frames == blocks * self.header.block_frames:
+                    before = before if blocks % size else None
+                    before = self._block(record, body, blocks, before, self._end)
+                else:
+                    raise ValueError(f"block {blocks - 1} is not full and not the last")
             except (ValueError, struct.error):
                 break
-            if block is None:
-                self._check_tail(place)
+            if before is None:
+                self._check_tail(self._end + len(record))
                 break
-            if blocks % self.header.group_blocks == 0:
-                groups.append((self._end, block.times[0]))
-            blocks, frames = blocks + 1, frames + len(block.times)
-            tokens, self._end = tokens + block.num_tokens, place
-        return Index(blocks, frames, tokens, tuple(groups))
+            if blocks % size == 0:
+                groups.append(self._end)
+            blocks, frames = blocks + 1, frames + len(before.times)
+            tokens, check = tokens + before.num_tokens, crc32(record, check)
+            self._end += len(record)
+        return Index(blocks, frames, tokens, check, tuple(groups))
 
     def _check_tail(self, place: int) -> None:
         """ValueError unless what follows an index is the beginning of a trailer."""
@@ -279,46 +277,49 @@ class TokenReader:
 
     # --- records
 
-    def _from_group(self, group: int) -> Iterator[Block]:
-        """The blocks from the start of a group on."""
-        size = self.header.group_blocks
-        if self.version == 1:
-            yield from self._v1[group * size :]
-            return
-        number = group * size
-        frames = number * self.header.block_frames
-        place = self._index.groups[group][0] if self._index.groups else self._start
+    def _from_group(self, group: int) -> Iterator[tuple[Block, bytes]]:
+        """The blocks from the start of a group on, each with its record."""
+        size, before = self.header.group_blocks, None
+        number, place = group * size, self._index.groups[group]
         while place < self._end:
             with self._naming_damage():
-                kind, body, after = self._record(place, self._end)
-                block = self._block(kind, body, number, frames)
-                told = self._index.groups[number // size : number // size + 1]
-                if number % size == 0 and told != ((place, block.times[0]),):
+                begins = number % size == 0
+                if begins and self._index.groups[number // size : number // size + 1] != (place,):
                     raise ValueError(f"block {number} is not where its index says")
-            yield block
-            place, number, frames = after, number + 1, frames + len(block.times)
+                record, body = self._record(place, self._end)
+                before = self._block(record, body, number, None if begins else before, place)
+                after = place + len(record)
+                if after < self._end and len(before.times) < self.header.block_frames:
+                    raise ValueError(f"block {number} is not full and not the last")
+            yield before, record
+            place, number = after, number + 1
 
-    def _block(self, kind: int, body: bytes, number: int, frames: int) -> Block:
-        """The block in a record that must be block `number`, after so many frames."""
-        if kind != BLOCK:
-            raise ValueError(f"a record of unknown kind {kind} before block {number}")
-        block = unpack_block(body, self.header)
-        if block.number != number or frames != number * self.header.block_frames:
-            raise ValueError(f"block {block.number} stands where block {number} should")
-        return block
+    def _group_start(self, group: int) -> float:
+        """Seconds of the first frame of a group."""
+        return next(self._from_group(group))[0].times[0]
 
-    def _record(self, place: int, stop: int) -> tuple[int, bytes, int]:
-        """Kind and body of the record at a place, and the place after it, at most `stop`."""
+    def _block(
+        self, record: bytes, body: bytes, number: int, before: Block | None, place: int
+    ) -> Block:
+        """The block in a record at a place, which must be block `number`."""
+        self._compare(record, body, number, place)
+        return unpack_block(record[0], body, self.header, number, before)
+
+    def _record(self, place: int, stop: int) -> tuple[bytes, bytes]:
+        """The record at a place, which ends at most at `stop`, and its body; not yet compared."""
         lead = self._take(place, min(_LONGEST_LEAD, stop - place))
         length, begin = read_varint(lead, 1)
-        after = place + begin + length + WORD.size
-        if after > stop:
+        size = begin + length + check_bytes(lead[0], length)
+        if place + size > stop:
             raise ValueError(f"it ends within the record at byte {place}")
-        content = self._take(place, after - place)
-        check = crc32(content[: -WORD.size], self._seed)
-        if content[-WORD.size :] != WORD.pack(check):
+        record = self._take(place, size)
+        return record, record[begin : begin + length]
+
+    def _compare(self, record: bytes, body: bytes, number: int, place: int) -> None:
+        size = check_bytes(record[0], len(body))
+        check = record_check(record[:-size], number, self.seed)
+        if record[-size:] != WORD.pack(check)[:size]:
             raise ValueError(f"wrong checksum of the record at byte {place}")
-        return lead[0], content[begin : -WORD.size], after
 
     def _take(self, place: int, count: int) -> bytes:
         """Bytes of the file, all of them there."""

@@ -1,22 +1,26 @@
 """Writing token files, block by block, without knowing how many there will be.
 
-It does not know how files are read, nor pixels.
+It does not know pixels.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from zlib import crc32
 
 from torch import Tensor
 
 from tokenizer.block_coder import BlockCoder
 from tokenizer.entropy import Prior
+from tokenizer.file_reading import TokenReader, UnclosedWarning
 from tokenizer.records import (
     WORD,
+    Block,
     Header,
     Index,
     check_times,
@@ -72,12 +76,53 @@ class TokenWriter:
         )
         self._coder = BlockCoder(self.header, prior)
         lead = pack_header(self.header)
-        self._seed, self._start, self._place = WORD.unpack(lead[-WORD.size :])[0], len(lead), 0
-        self._groups: list[tuple[int, float]] = []
+        (self._seed,) = WORD.unpack(lead[-WORD.size :])
+        self._check, self._place = self._seed, len(lead)
+        self._groups: list[int] = []
         self._blocks = self._frames = self._tokens = 0
-        self._last = -math.inf  # seconds
+        self._before: Block | None = None
         self._file = open(path, "wb")
         self._write(lead)
+
+    @classmethod
+    def reopen(
+        cls, path: Path | str, prior: Prior | None = None
+    ) -> tuple[TokenWriter, Block | None]:
+        """Go on with a file, closed or not, as if it had never been ended.
+
+        Args:
+            path: File that a `TokenWriter` wrote.
+            prior: The one it was written with.
+
+        Returns:
+            The writer after the last full block, and the last block if it was not full: it is
+            taken off, to be written again once it is.
+
+        Raises:
+            FileNotFoundError, ValueError: As `TokenReader` does; nothing was changed then.
+        """
+        writer = cls.__new__(cls)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnclosedWarning)
+            reader = TokenReader(path, prior)
+        with reader:
+            header = writer.header = reader.header
+            writer._coder, taken = reader.coder(), None
+            writer._seed = writer._check = reader.seed
+            writer._place, writer._before = reader.start, None
+            writer._groups, writer._blocks, writer._frames, writer._tokens = [], 0, 0, 0
+            last = (reader.num_blocks - 1) // header.group_blocks
+            for block, record in reader.records():
+                if len(block.times) < header.block_frames:
+                    taken = block
+                    break
+                if writer._coder.carries_over and block.number // header.group_blocks == last:
+                    writer._coder.decode(block)
+                writer._count(block, record)
+        writer._file = open(path, "r+b")
+        writer._file.seek(writer._place)
+        writer._file.truncate()
+        return writer, taken
 
     def append(self, codes: Tensor, times: Sequence[float] | Tensor) -> None:
         """Add the next block.
@@ -102,13 +147,12 @@ class TokenWriter:
             raise ValueError(f"block {number} has no tokens: give at least one")
         if values.min() < 0 or values.max() >= header.codebook_size:
             raise ValueError(f"codes of block {number} lie outside [0, {header.codebook_size})")
-        check_times(seconds, self._last)
+        check_times(seconds, -math.inf if self._before is None else self._before.times[-1])
         block = self._coder.encode(number, values, seconds)
-        if number % header.group_blocks == 0:
-            self._groups.append((self._place, seconds[0]))
-        self._write(pack_block(block, self._seed))
-        self._blocks, self._tokens = number + 1, self._tokens + len(values)
-        self._frames, self._last = self._frames + len(seconds), seconds[-1]
+        before = self._before if number % header.group_blocks else None
+        record = pack_block(block, header, before, self._seed)
+        self._write(record)
+        self._count(block, record)
 
     def close(self) -> None:
         """Write the index, which makes the file whole. Closing again does nothing."""
@@ -116,8 +160,9 @@ class TokenWriter:
             return
         if not self._blocks:
             raise ValueError(f"{self._file.name}: no blocks: a token file has at least one frame")
-        index = Index(self._blocks, self._frames, self._tokens, tuple(self._groups))
-        self._write(pack_index(index, self._start, self._seed))
+        groups = tuple(self._groups)
+        index = Index(self._blocks, self._frames, self._tokens, self._check, groups)
+        self._write(pack_index(index, self.header, self._seed))
         os.fsync(self._file.fileno())
         self._file.close()
 
@@ -136,7 +181,15 @@ class TokenWriter:
         finally:
             self._file.close()
 
+    def _count(self, block: Block, record: bytes) -> None:
+        """Take a block that stands in the file into what the index will say."""
+        if block.number % self.header.group_blocks == 0:
+            self._groups.append(self._place)
+        self._check, self._before = crc32(record, self._check), block
+        self._blocks, self._tokens = block.number + 1, self._tokens + block.num_tokens
+        self._frames += len(block.times)
+        self._place += len(record)
+
     def _write(self, content: bytes) -> None:
         self._file.write(content)
         self._file.flush()
-        self._place += len(content)

@@ -1,40 +1,45 @@
 """The bytes of a token file's parts: header, block records, closing index.
 
-    header    8 bytes magic, u16 version, u32 length, JSON, u32 CRC-32 of all before
-    record    u8 kind (B or I), varint length, body, u32 CRC-32 of kind, length and body, begun
-              with the header's CRC, so that no record passes in another file
-    B body    varint number, u8 coding, varint tokens, varint frames, times, and under a prior
-              u8 check of the codes, payload
-    I body    varint blocks, frames, tokens, groups; of each group varint bytes since the group
-              before (or the header) and f64 seconds of its first frame
-    trailer   u32 length of the index record, 8 bytes magic
+    header    8 bytes magic, u16 version, u16 length, body, u32 CRC-32 of all before
+    record    u8 tag, varint length, body, CRC-32 of tag, length and body: its low u16 after a
+              block's body of up to 64 bytes, else u32. It is begun with the header's CRC and the
+              block's number, so that no record passes in another file or at another place
+    H body    varint height, width, frames a block, codebook, blocks a group; text codec, prior;
+              under a prior text coding, u8 order, varint time, space stride, summary
+    B body    what its tag does not say: varint tokens (the tag: as the block before in its
+              group), varint frames (the tag: a full block), times (the tag: the clock goes on),
+              and under a prior u8 check of the codes; then the payload
+    I body    varint blocks, frames that the last lacks, tokens; u32 CRC-32 of all block records;
+              of each group but the first varint bytes since the group before
+    trailer   u32 length of the index record, 4 bytes magic
 
-Little-endian; varints are LEB128. Reads bytes that may be anything: every length is checked
-against what is there before it is believed. It does not know files, nor priors.
+Little-endian; varints are LEB128; a text is a varint of its bytes, then UTF-8. Reads bytes that may
+be anything: every length is checked against what is there before it is believed. It does not know
+files, nor priors.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 from zlib import crc32
 
 from tokenizer.ordering import ORDERS, BlockLayout
 
 MAGIC = b"\x89KVT\r\n\x1a\n"
-END_MAGIC = b"\x89KVTend\n"
-VERSION = 2
-LEAD = struct.Struct("<HI")  # version, length of the header's JSON
+END_MAGIC = b"\x89KVe"
+VERSION = 3
+LEAD = struct.Struct("<HH")  # version, length of the header's body
 WORD = struct.Struct("<I")
 TRAILER = WORD.size + len(END_MAGIC)  # bytes
-MAX_HEADER = 1 << 16  # bytes of JSON
-BLOCK, INDEX = ord("B"), ord("I")
-PACKED, UNDER_PRIOR = 0, 1  # codings of one block
+BLOCK, INDEX = 0x80, ord("I")  # tags; a block's has flags beside it
+PACKED, UNDER_PRIOR = 0, 1  # codings of one block, a flag of its tag
+_SAME_TOKENS, _FULL, _CLOCK_GOES_ON = 2, 4, 8  # further flags
+_FLAGS = UNDER_PRIOR | _SAME_TOKENS | _FULL | _CLOCK_GOES_ON
+_SHORT_BODY = 64  # bytes of a block that two bytes of checksum guard; all blocks have one more
 _TIME = struct.Struct("<d")
 _RAW, _EVEN, _TICKS = 0, 1, 2  # how a block's times are written
 _MAX_CLOCK = 10**6  # ticks a second that times are looked for in
@@ -90,99 +95,159 @@ class Index:
     blocks: int
     frames: int
     tokens: int
-    groups: tuple[tuple[int, float], ...]  # first byte in the file, first second, of each group
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        return self.blocks, self.frames, self.tokens
+    check: int  # CRC-32 of all block records, begun with the header's
+    groups: tuple[int, ...]  # first byte in the file of each group
 
 
 def pack_header(header: Header) -> bytes:
-    fields = asdict(header)
+    """A header with its checksum, which seeds those of the records."""
+    sizes = header.height, header.width, header.block_frames, header.codebook_size
+    body = b"".join(map(varint, (*sizes, header.group_blocks)))
+    body += _text(header.codec_id) + _text(header.prior or "")
     if header.layout is not None:
-        fields["layout"] = header.layout.to_json()
-    return seal_header(VERSION, fields)
-
-
-def seal_header(version: int, fields: dict[str, Any]) -> bytes:
-    """A header of any version, with its checksum."""
-    text = json.dumps(fields, separators=(",", ":")).encode()
-    if len(text) > MAX_HEADER:
-        raise ValueError(f"a header of {len(text)} bytes: names must be shorter")
-    lead = MAGIC + LEAD.pack(version, len(text)) + text
+        layout = header.layout
+        numbers = layout.time, layout.space_stride, layout.summary
+        body += _text(header.coding) + bytes([ORDERS.index(layout.order)])
+        body += b"".join(map(varint, numbers))
+    if len(body) >= 1 << 16:
+        raise ValueError(f"a header of {len(body)} bytes: names must be shorter")
+    lead = MAGIC + LEAD.pack(VERSION, len(body)) + body
     return lead + WORD.pack(crc32(lead))
 
 
-def unpack_header(fields: dict[str, Any]) -> Header:
-    layout = fields.get("layout")
-    if layout is not None:
-        fields = {**fields, "layout": _layout(**layout)}
-    return Header(**fields)
+def unpack_header(body: bytes) -> Header:
+    sizes, place = _read_varints(body, 0, 5)
+    codec_id, place = _read_text(body, place)
+    prior, place = _read_text(body, place)
+    coding, layout = "packed", None
+    if prior:
+        coding, place = _read_text(body, place)
+        order, place = _byte(body, place)
+        numbers, place = _read_varints(body, place, 3)
+        if order >= len(ORDERS) or not all(
+            low <= n <= 1 << 16 for n, low in zip(numbers, (1, 1, 0), strict=True)
+        ):
+            raise ValueError("the layout of blocks is none")
+        layout = BlockLayout(ORDERS[order], *numbers)
+    if place != len(body):
+        raise ValueError("the header goes on after its last value")
+    return Header(codec_id, *sizes[:4], coding, prior or None, layout, sizes[4])
 
 
-def _layout(order: str, time: int, space_stride: int, summary: int) -> BlockLayout:
-    numbers = time, space_stride, summary
-    if order not in ORDERS or not all(
-        type(n) is int and low <= n <= 1 << 16 for n, low in zip(numbers, (1, 1, 0), strict=True)
-    ):
-        raise ValueError("the layout of blocks is none")
-    return BlockLayout(order, time, space_stride, summary)
+def _text(text: str) -> bytes:
+    content = text.encode()
+    return varint(len(content)) + content
 
 
-def pack_record(kind: int, body: bytes, seed: int) -> bytes:
-    """A record; `seed` is the CRC-32 that ends the header."""
-    content = bytes([kind]) + varint(len(body)) + body
-    return content + WORD.pack(crc32(content, seed))
+def _read_text(content: bytes, place: int) -> tuple[str, int]:
+    length, place = read_varint(content, place)
+    if place + length > len(content):
+        raise ValueError("the header ends within a name")
+    return content[place : place + length].decode(), place + length
 
 
-def pack_block(block: Block, seed: int) -> bytes:
-    numbers = varint(block.num_tokens) + varint(len(block.times))
-    lead = varint(block.number) + bytes([block.coding]) + numbers + _pack_times(block.times)
-    check = bytes([block.check]) if block.coding == UNDER_PRIOR else b""
-    return pack_record(BLOCK, lead + check + block.payload, seed)
+def check_bytes(tag: int, length: int) -> int:
+    """Bytes of the checksum after a record's body of so many bytes."""
+    return 2 if tag & BLOCK and length <= _SHORT_BODY else WORD.size
 
 
-def unpack_block(body: bytes, header: Header) -> Block:
-    number, place = read_varint(body, 0)
-    coding, place = _byte(body, place)
-    tokens, place = read_varint(body, place)
-    frames, place = read_varint(body, place)
+def record_check(content: bytes, number: int, seed: int) -> int:
+    """The CRC-32 of a record, to be cut to the bytes it has; `number` is that of its block."""
+    return crc32(content, crc32(varint(number), seed))
+
+
+def pack_record(tag: int, body: bytes, number: int, seed: int) -> bytes:
+    """A record.
+
+    Args:
+        tag: BLOCK with flags, or INDEX.
+        body: What it holds.
+        number: Of the block; of the index, how many blocks are before it.
+        seed: The CRC-32 that ends the header.
+    """
+    content = bytes([tag]) + varint(len(body)) + body
+    check = record_check(content, number, seed)
+    return content + WORD.pack(check)[: check_bytes(tag, len(body))]
+
+
+def pack_block(block: Block, header: Header, before: Block | None, seed: int) -> bytes:
+    """A block's record; `before` is the block before it in its group."""
+    tag, body, count = BLOCK | block.coding, b"", len(block.times)
+    if before is not None and before.num_tokens == block.num_tokens:
+        tag |= _SAME_TOKENS
+    else:
+        body += varint(block.num_tokens)
+    if count == header.block_frames:
+        tag |= _FULL
+    else:
+        body += varint(count)
+    if before is not None and _going_on(before.times, count) == block.times:
+        tag |= _CLOCK_GOES_ON
+    else:
+        body += _pack_times(block.times)
+    if block.coding == UNDER_PRIOR:
+        body += bytes([block.check])
+    return pack_record(tag, body + block.payload, block.number, seed)
+
+
+def unpack_block(tag: int, body: bytes, header: Header, number: int, before: Block | None) -> Block:
+    """Block `number` from its record; `before` is the block before it in its group."""
+    if not tag & BLOCK or tag & ~(BLOCK | _FLAGS):
+        raise ValueError(f"a record of unknown kind {tag} before block {number}")
+    coding, place = tag & UNDER_PRIOR, 0
+    if coding == UNDER_PRIOR and header.prior is None:
+        raise ValueError(f"block {number} is coded under a prior that the header does not name")
+    if before is None and tag & (_SAME_TOKENS | _CLOCK_GOES_ON):
+        raise ValueError(f"block {number} goes on from a block before its group")
+    if before is not None and tag & _SAME_TOKENS:
+        tokens = before.num_tokens
+    else:
+        tokens, place = read_varint(body, place)
+    frames = header.block_frames
+    if not tag & _FULL:
+        frames, place = read_varint(body, place)
     if not 1 <= frames <= header.block_frames:
         raise ValueError(f"block {number} covers {frames} frames of {header.block_frames}")
-    if coding not in (PACKED, UNDER_PRIOR) or coding > (header.prior is not None):
-        raise ValueError(f"block {number} has unknown coding {coding}")
-    times, place = _unpack_times(body, place, frames)
-    check_times(times)
+    if before is not None and tag & _CLOCK_GOES_ON:
+        times = _going_on(before.times, frames)
+        if times is None:
+            raise ValueError(f"block {number} goes on with a clock that the one before has not")
+    else:
+        times, place = _unpack_times(body, place, frames)
+    check_times(times, -math.inf if before is None else before.times[-1])
     check = 0
     if coding == UNDER_PRIOR:
         check, place = _byte(body, place)
     return Block(number, coding, tokens, times, body[place:], check)
 
 
-def pack_index(index: Index, start: int, seed: int) -> bytes:
-    """The index record and the trailer; `start` is the header's length in bytes."""
-    body = b"".join(map(varint, (index.blocks, index.frames, index.tokens, len(index.groups))))
-    for place, seconds in index.groups:
-        body += varint(place - start) + _TIME.pack(seconds)
-        start = place
-    record = pack_record(INDEX, body, seed)
+def pack_index(index: Index, header: Header, seed: int) -> bytes:
+    """The index record and the trailer."""
+    lacking = index.blocks * header.block_frames - index.frames
+    body = b"".join(map(varint, (index.blocks, lacking, index.tokens))) + WORD.pack(index.check)
+    for before, place in zip(index.groups, index.groups[1:], strict=False):
+        body += varint(place - before)
+    record = pack_record(INDEX, body, index.blocks, seed)
     return record + WORD.pack(len(record)) + END_MAGIC
 
 
-def unpack_index(body: bytes, start: int) -> Index:
-    numbers, place = [], 0
-    for _ in range(4):
-        number, place = read_varint(body, place)
-        numbers.append(number)
-    groups = []
-    for _ in range(numbers[3]):  # ends with the body at the latest
+def unpack_index(body: bytes, header: Header, start: int) -> Index:
+    """An index; `start` is the first byte after the header."""
+    (blocks, lacking, tokens), place = _read_varints(body, 0, 3)
+    (check,) = WORD.unpack_from(body, place)
+    place += WORD.size
+    groups = [start]
+    while place < len(body):
         step, place = read_varint(body, place)
-        start += step
-        groups.append((start, _TIME.unpack_from(body, place)[0]))
-        place += _TIME.size
-    if place != len(body):
-        raise ValueError("the index goes on after its last group")
-    return Index(numbers[0], numbers[1], numbers[2], tuple(groups))
+        groups.append(groups[-1] + step)
+    if len(groups) != -(-blocks // header.group_blocks):
+        raise ValueError("its index does not fit its blocks")
+    return Index(blocks, blocks * header.block_frames - lacking, tokens, check, tuple(groups))
+
+
+def index_blocks(body: bytes) -> int:
+    """How many blocks an index tells of, which its checksum begins with."""
+    return read_varint(body, 0)[0]
 
 
 def varint(number: int) -> bytes:
@@ -202,6 +267,14 @@ def read_varint(content: bytes, place: int) -> tuple[int, int]:
         if byte < 128:
             return number, place
     raise ValueError("a number is too long")
+
+
+def _read_varints(content: bytes, place: int, count: int) -> tuple[list[int], int]:
+    numbers = []
+    for _ in range(count):
+        number, place = read_varint(content, place)
+        numbers.append(number)
+    return numbers, place
 
 
 def _byte(content: bytes, place: int) -> tuple[int, int]:
@@ -229,6 +302,18 @@ def _pack_times(times: Sequence[float]) -> bytes:
     if len(set(steps)) <= 1:
         return bytes([_EVEN]) + lead + b"".join(map(varint, steps[:1]))
     return bytes([_TICKS]) + lead + b"".join(map(varint, steps))
+
+
+def _going_on(before: Sequence[float], count: int) -> tuple[float, ...] | None:
+    """The next times after evenly spaced ones; None where those are not, or on no clock."""
+    found = _ticks(before) if len(before) > 1 else None
+    if found is None:
+        return None
+    clock, ticks = found
+    step = ticks[1] - ticks[0]
+    if any(b - a != step for a, b in zip(ticks, ticks[1:], strict=False)):
+        return None
+    return tuple((ticks[-1] + step * (i + 1)) / clock for i in range(count))
 
 
 def _unpack_times(body: bytes, place: int, count: int) -> tuple[tuple[float, ...], int]:
