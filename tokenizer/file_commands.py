@@ -26,12 +26,8 @@ from tokenizer.ordering import BlockLayout
 from tokenizer.priors import AdaptivePrior, StaticPrior, bits_per_token, count_codes, measured
 from tokenizer.rate import FULL, Rate, Target, as_rates
 from tokenizer.rate_control import RateChoice
-<<<<<<< HEAD
 from tokenizer.running import Precision, running
-from tokenizer.streaming import choose_stream, decode_stream, write_stream
-=======
 from tokenizer.streaming import choose_stream, decode_stream, encode_stream
->>>>>>> memory
 
 STDIN = Path("-")
 Coding = Literal["packed", "static", "adaptive"]
@@ -166,7 +162,6 @@ def encode(
     return results
 
 
-<<<<<<< HEAD
 def decode(
     file: Path,
     out: Path,
@@ -174,10 +169,7 @@ def decode(
     prior: Path | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
-) -> DecodedFile:
-=======
-def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> DecodedFile | None:
->>>>>>> memory
+) -> DecodedFile | None:
     """Decode a token file into a video.
 
     Blocks are read, decoded, written and forgotten one by one (but for .gif and .png, which hold
@@ -220,14 +212,10 @@ def decode(file: Path, out: Path, model: Path, prior: Path | None = None) -> Dec
             num_tokens += block.num_tokens
         times = torch.tensor(seconds, dtype=torch.float64)
         parts = decode_stream(codec, reader.read_each(), height, width, len(times))
-<<<<<<< HEAD
         with running(codec, precision, compile):
             write_film(Film(parts, times, height, width, source=codec.codec_id), out)
-=======
-        write_film(Film(parts, times, height, width, source=codec.codec_id), out)
     if to_stdout:
         return None
->>>>>>> memory
     return DecodedFile(
         source=str(file),
         out=str(out),
