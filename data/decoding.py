@@ -35,7 +35,9 @@ def open_stream(file: Media) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         container = av.open(file.open(), "r", options={"protocol_whitelist": "file,pipe"})
     except (FFmpegError, ValueError) as error:
-        raise VideoError(file.name, f"cannot be read as a video ({_why(error)})", BROKEN) from None
+        raise VideoError(
+            file.name, f"cannot be read as a video ({_why(error)})", file.remedy
+        ) from None
     with container:
         if container.format.name in _NOT_VIDEO:
             raise VideoError(file.name, "is not a video", "give a video, GIF or image")
@@ -123,7 +125,7 @@ def _good_frames(
             break
     if not count:
         found = first_trouble or trouble or (f"{damaged} damaged" if damaged else "no frames")
-        raise VideoError(file.name, f"has no frame that can be decoded ({found})", BROKEN)
+        raise VideoError(file.name, f"has no frame that can be decoded ({found})", file.remedy)
     if damaged:
         _warn(f"{file.name}: left out {damaged} damaged frames at the start")
     if trouble:

@@ -14,6 +14,10 @@ from data.errors import VideoError
 
 Readable = str | Path | bytes | BinaryIO
 BROKEN = "copy or download it again, or re-encode it"
+PIPED = (
+    "an MP4 or MOV whose index comes last cannot be read from a pipe: give the file, or send "
+    "Matroska, WebM or MPEG-TS"
+)
 
 
 class Forward:
@@ -42,6 +46,11 @@ class Media:
 
     name: str  # for messages
     source: Readable | Forward
+
+    @property
+    def remedy(self) -> str:
+        """What to do where nothing can be decoded."""
+        return PIPED if isinstance(self.source, Forward) else BROKEN
 
     def open(self) -> str | BinaryIO | Forward:
         """What `av.open` wants, from its beginning."""
