@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.errors import VideoError
-from data.media import Media
+from data.media import Forward, Media
 from data.raster import Fit, crop_centre, fit_size, over_black
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -106,7 +106,7 @@ def _plain(file: Media) -> Path | BinaryIO:
     if isinstance(file.source, Path):
         return file.source
     opened = file.open()
-    assert not isinstance(opened, str)
+    assert not isinstance(opened, str | Forward), "pipes of images are read whole"
     return opened
 
 

@@ -126,8 +126,9 @@ class FactoredBackbone(Backbone):
             "blocks": blocks,
             "latent_blocks": latent_blocks,
             "summary": summary,
-            "rate_conditioned": rate_conditioned,
         }
+        if rate_conditioned:  # left out otherwise: codecs keep the name they had before it
+            self.arguments["rate_conditioned"] = True
         for name, value in self.arguments.items():
             if value < (0 if name.endswith("blocks") or name in ZERO_ALLOWED else 1):
                 raise ValueError(f"{name}={value}: a FactoredBackbone needs a positive number")

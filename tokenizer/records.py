@@ -131,7 +131,8 @@ def unpack_header(body: bytes) -> Header:
         layout = BlockLayout(ORDERS[order], *numbers)
     if place != len(body):
         raise ValueError("the header goes on after its last value")
-    return Header(codec_id, *sizes[:4], coding, prior or None, layout, sizes[4])
+    height, width, frames, codes, group = sizes
+    return Header(codec_id, height, width, frames, codes, coding, prior or None, layout, group)
 
 
 def _text(text: str) -> bytes:
