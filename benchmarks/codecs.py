@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", type=Path, nargs="*", default=[], help="folders of codecs")
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128], help="pixels")
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--precisions", nargs="+", default=["fp32"], help="fp32, bf16")
     parser.add_argument("--batches", type=int, nargs="+", default=[1], help="clips side by side")
     parser.add_argument("--repeats", type=int, default=5)
     a = parser.parse_args()

@@ -58,7 +58,10 @@ def frame_by_frame(codec: Codec) -> torch.Tensor:
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-def test_compiled_equals_eager(codec: Codec, backend: str) -> None:
+def test_compiled_equals_eager(
+    codec: Codec, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # an interrupted one is broken
     own = codes_of(codec)
     shown = pixels_of(codec, own)
     with running(codec, compiled=True, backend=backend):

@@ -67,7 +67,8 @@ def evaluate(
         width: Likewise.
         fps: Frames a second to sample at; every frame if left out.
         strict: Stop at the first clip that cannot be read.
-        precision: fp32 gives the same codes on every way; bf16 is quicker on some processors, but
+        precision: fp32 gives the same codes on every way; bf16 is quicker only where the processor
+            has it (AVX512-BF16, AMX, CUDA; else many times slower), and
             about 1 code in 100 differs by rounding.
         compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
             long jobs of one size only, and a few codes may differ by rounding.
@@ -189,7 +190,8 @@ def shards(
         fps: Frames a second to sample at; every frame if left out.
         batch_size: Clips coded together.
         strict: Stop at the first clip that cannot be read.
-        precision: fp32 gives the same codes on every way; bf16 is quicker on some processors, but
+        precision: fp32 gives the same codes on every way; bf16 is quicker only where the processor
+            has it (AVX512-BF16, AMX, CUDA; else many times slower), and
             about 1 code in 100 differs by rounding.
         compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
             long jobs of one size only, and a few codes may differ by rounding.

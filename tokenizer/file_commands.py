@@ -118,7 +118,8 @@ def encode(
         coding: How codes become bytes. packed is the fastest; adaptive is smaller, learning what
             codes are frequent from the clip itself; static knows from the start, from --prior.
         prior: File of a static prior, which `tokenizer prior` wrote.
-        precision: fp32 gives the same codes on every way; bf16 is quicker on some processors, but
+        precision: fp32 gives the same codes on every way; bf16 is quicker only where the processor
+            has it (AVX512-BF16, AMX, CUDA; else many times slower), and
             about 1 code in 100 differs by rounding.
         compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
             long jobs of one size only, and a few codes may differ by rounding.
@@ -183,7 +184,8 @@ def decode(
             standard output, which gets a lossless Matroska stream and nothing else.
         model: Folder of the codec that encoded it, or of a model with that codec in it.
         prior: File of the static prior that it was coded under, if it was.
-        precision: fp32 gives the same pixels on every way; bf16 is quicker on some processors, but
+        precision: fp32 gives the same pixels on every way; bf16 is quicker only where the processor
+            has it (AVX512-BF16, AMX, CUDA; else many times slower), and
             pixels differ by rounding.
         compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
             long jobs of one size only, and pixels may differ by rounding.
