@@ -31,7 +31,7 @@ demo: install ## train codec and language model from scratch and write runs/demo
 	$(BIN)/kinolex demo --minutes $(MINUTES) --out $(OUT)
 
 # Clips are made once; a study run again goes on where it stopped.
-study: ## the studies of docs/studies: tokens a frame against quality, about an hour and a half
+study: ## the studies of docs/studies: tokens a frame against quality, for hours
 	@$(MAKE) --no-print-directory install EXTRAS=worlds
 	test -d runs/doom || $(BIN)/kinolex data make doom --clips 2000 --out runs/doom
 	test -d runs/natural || $(BIN)/kinolex data fetch --out runs/natural

@@ -244,7 +244,7 @@ def _ports(tensors: dict[str, Tensor]) -> list[Port]:
 
 
 def _check_extra() -> None:
-    try:
+    try:  # imported only to say before the work that one is missing; torch uses them
         import onnx  # noqa: F401  # pyright: ignore
         import onnxscript  # noqa: F401  # pyright: ignore
     except ModuleNotFoundError as error:

@@ -100,6 +100,7 @@ def _load(codec: Codec, path: Path, kind: str) -> State:
     try:
         with safe_open(path, "pt") as file:
             record = json.loads((file.metadata() or {})["kinolex"])
+            # safe_open has keys() but cannot be iterated over
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if record["format"] != FORMAT:
             raise ValueError("it is of another kind")
