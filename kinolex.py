@@ -14,6 +14,7 @@ import inspect
 import io
 import itertools
 import json
+import os
 import re
 import sys
 import warnings
@@ -245,9 +246,14 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         options = vars(parser.parse_args(_valued(argv, function)).clone())
         as_json = options.pop("json")
         result = function(**options)
-    if result is not None:
+    if result is not None and _is_first_rank():
         _print_json(result) if as_json else _print(result)
     return 0
+
+
+def _is_first_rank() -> bool:
+    """Whether this process is the one that speaks for all that a launcher has started."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def _valued(argv: list[str], function: Any) -> list[str]:

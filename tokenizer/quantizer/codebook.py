@@ -23,7 +23,7 @@ from tokenizer.quantizer.face import (
     straight_through,
     unfold,
 )
-from tokenizer.quantizer.ranks import gather_rows
+from tokenizer.ranks import gather_rows
 
 KMEANS_STEPS = 10
 PAIRS = 2**22  # distances held at a time
