@@ -20,6 +20,7 @@ from tokenizer.training import CodecTraining, fit
 CONFIGS = Path(__file__).parents[1] / "configs" / "tokenizer"
 QUANTIZER_OF = {  # of the deltas that change it
     "bsq": "BSQ",
+    "depth": "ResidualVQ",
     "lfq": "LFQ",
     "none": "Unquantized",
     "rfsq": "ResidualFSQ",
