@@ -1,4 +1,4 @@
-"""How a figure grows: the exponent of a power law fitted to measured points, and whether to trust it.
+"""How a figure grows: the exponent of a power law through measured points, and its trust.
 
 It knows numbers only.
 """
