@@ -97,7 +97,7 @@ class Command:
     target: str  # "module:function"
     summary: str
     positional: tuple[str, ...] = ()  # a list parameter among them takes one value or more
-    several: tuple[str, ...] = ()  # list parameters given as `--name A B C`
+    several: tuple[str, ...] = ()  # list or sequence parameters given as `--name A B C`
     takes_argv: bool = False  # LightningCLI commands parse their own arguments
 
 
@@ -120,6 +120,11 @@ COMMANDS: dict[str, Command] = {
         "tokenizer.commands:diagnose",
         "dead codes, borders, flicker, drift, leaks, other domains",
         several=("source",),
+    ),
+    "tokenizer compare-backbones": Command(
+        "tokenizer.studies.backbones:compare_backbones",
+        "what backbones cost here, how that grows, and what they give",
+        several=("backbones", "base", "frames", "block_frames", "sizes"),
     ),
     "tokenizer shards": Command(
         "tokenizer.commands:shards", "a source to token shards, for training", ("source",)
@@ -295,7 +300,16 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
             help=documented.get(parameter_name),
         )
     for several in command.several:
-        parser.add_argument(f"--{several}", nargs="+", required=True, help=documented.get(several))
+        parameter = signature.parameters[several]
+        needed = parameter.default is parameter.empty
+        parser.add_argument(
+            f"--{several}",
+            type=parameter.annotation.__args__[0],
+            nargs="+",
+            required=needed,
+            default=None if needed else list(parameter.default),
+            help=documented.get(several),
+        )
     own: set[str | int] = {*command.positional, *command.several}
     parser.add_function_arguments(function, skip=own, as_positional=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

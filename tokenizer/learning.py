@@ -23,6 +23,7 @@ from tokenizer.losses import emphasis, reconstruction_losses
 from tokenizer.optimisation import Average, MuonAdamW
 from tokenizer.ranks import num_ranks, own_share
 from tokenizer.recipe import Recipe, check_recipe
+from tokenizer.running import Precision, running
 
 SUMMARY_ONLY = 0.2  # of the clips that lose tokens, those that lose the whole grid
 
@@ -225,8 +226,15 @@ class Learner:
     fed the same batches.
     """
 
-    def __init__(self, codec: Codec, recipe: Recipe | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        precision: Precision = "fp32",
+    ) -> None:
         self.codec, self.recipe, self.seed = codec, recipe or Recipe(), seed
+        self.precision: Precision = precision
         check_recipe(codec, self.recipe)
         self.beside = stand_beside(codec, self.recipe, seed)
         self.optimizer = make_optimizer(codec, self.recipe, self.beside)
@@ -238,10 +246,11 @@ class Learner:
         """Train on clips uint8 (S, T, 3, H, W), with `progress` (0 to 1) of the run done."""
         self.codec.train()
         generator = step_generator(self.seed, self.step_number)
-        losses = training_losses(
-            self.codec, frames, progress, self.recipe, generator, labels, self.beside
-        )
-        total = self.recipe.weights.total(losses)
+        with running(self.codec, self.precision):
+            losses = training_losses(
+                self.codec, frames, progress, self.recipe, generator, labels, self.beside
+            )
+            total = self.recipe.weights.total(losses)
         self.optimizer.zero_grad()
         total.backward()
         norm = clip_gradients(self.codec, self.beside, self.recipe.clip)

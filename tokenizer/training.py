@@ -217,6 +217,22 @@ def continued(path: Path, asked: Codec, recipe: Recipe) -> Codec:
     return codec.train()
 
 
+def configured(configs: Sequence[Path], prog: str) -> tuple[CodecTraining, ClipData]:
+    """The training and the data that config files make together, as `fit` would take them.
+
+    Nothing is trained, opened or written; where files name no source, one is made up.
+
+    Args:
+        configs: Layered in this order.
+        prog: The command, for errors, which end it as those of `fit` do.
+    """
+    from tokenizer.fitting import prepare
+
+    argv = ["--data.source=scenes:easy", *(f"--config={file}" for file in configs)]
+    cli = prepare(CodecTraining, ClipData, [*argv, "--trainer.max_steps=1"], prog)
+    return cli.model, cli.datamodule
+
+
 def fit(argv: Sequence[str]) -> FitReport:
     """Train a codec: `kinolex tokenizer fit --config configs/tokenizer/base.yaml ...`."""
     from tokenizer.fitting import fit as run
