@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     import numpy as np
 
+    from lm.model_prior import ModelPrior
     from lm.tasks import Model
     from tokenizer.codec import Codec
 
@@ -98,6 +99,7 @@ class Command:
     positional: tuple[str, ...] = ()  # a list parameter among them takes one value or more
     several: tuple[str, ...] = ()  # list parameters given as `--name A B C`
     takes_argv: bool = False  # LightningCLI commands parse their own arguments
+    opens_models: bool = False  # wants `open_model_prior`, which imports from above its package
 
 
 COMMANDS: dict[str, Command] = {
@@ -128,8 +130,12 @@ COMMANDS: dict[str, Command] = {
     "tokenizer export": Command(
         "tokenizer.commands:export", "encoder and decoder as programs that need torch alone"
     ),
-    "encode": Command("tokenizer.file_commands:encode", "videos to token files", ("inputs",)),
-    "decode": Command("tokenizer.file_commands:decode", "a token file to a video", ("file",)),
+    "encode": Command(
+        "tokenizer.file_commands:encode", "videos to token files", ("inputs",), opens_models=True
+    ),
+    "decode": Command(
+        "tokenizer.file_commands:decode", "a token file to a video", ("file",), opens_models=True
+    ),
     "info": Command("tokenizer.file_commands:info", "what a token file holds", ("file",)),
     "lm fit": Command("lm.training:fit", "train the language model", takes_argv=True),
     "lm evaluate": Command("lm.commands:evaluate", "captions, answers and generation, scored"),
@@ -243,10 +249,18 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         parser = build_parser(name, command, function)
         options = vars(parser.parse_args(_valued(argv, function)).clone())
         as_json = options.pop("json")
+        if command.opens_models:
+            options["open_model_prior"] = _open_model_prior
         result = function(**options)
     if result is not None:
         _print_json(result) if as_json else _print(result)
     return 0
+
+
+def _open_model_prior(path: Path) -> ModelPrior:
+    from lm.model_prior import ModelPrior
+
+    return ModelPrior.load(path)
 
 
 def _valued(argv: list[str], function: Any) -> list[str]:
@@ -290,6 +304,8 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
     for several in command.several:
         parser.add_argument(f"--{several}", nargs="+", required=True, help=documented.get(several))
     own: set[str | int] = {*command.positional, *command.several}
+    if command.opens_models:
+        own.add("open_model_prior")
     parser.add_function_arguments(function, skip=own, as_positional=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     for group in parser._action_groups:  # jsonargparse titles one with the docstring once more
