@@ -60,8 +60,8 @@ class ModelPrior:
         self._vocabulary, self._decoder = vocabulary, _in_double(model.decoder)
         with torch.inference_mode():
             self._table = self._decoder.output_table()
-            if not self._table.isfinite().all():
-                raise ValueError("the language model has weights that are no numbers: train again")
+        if not all(weight.isfinite().all() for weight in self._decoder.parameters()):
+            raise ValueError("the language model has weights that are no numbers: train it again")
         read = None if vocabulary.layout is None else vocabulary.layout.to_json()
         design = {
             "rule": RULE,
