@@ -105,7 +105,10 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "demo": Command("lm.demo:demo", "train everything small, from scratch, and write a report"),
     "study": Command(
-        "tokenizer.studies.study:study", "rate against distortion, codecs compared", ("study",)
+        "tokenizer.studies.study:study",
+        "rate against distortion, codecs compared",
+        ("study",),
+        opens_models=True,
     ),
     "data make scenes": Command("data.scenes.folder:make_scenes", "write made scenes as a folder"),
     "data make doom": Command("data.doom:make_doom", "record first-person 3D gameplay"),

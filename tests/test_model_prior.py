@@ -33,6 +33,8 @@ from tokenizer.file_reading import TokenReader
 from tokenizer.file_writing import TokenWriter
 from tokenizer.files import load_tokens, save_tokens
 from tokenizer.records import PACKED, UNDER_PRIOR
+from tokenizer.studies.curve import load_curve
+from tokenizer.studies.plan import read_plan
 from tokenizer.tokens import VideoTokens
 
 
@@ -267,3 +269,28 @@ def test_commands_find_the_model_or_refuse_by_name(
     assert run(f"encode {video} --out {file} --model {bare} --coding adaptive")[0] == 0
     with pytest.warns(UserWarning, match="has no effect: .* is adaptive"):
         decode(file, tmp_path / "b.mkv", bare, folder)
+
+
+def test_a_study_codes_under_the_model_in_the_codecs_folder(
+    model: Model, prior: ModelPrior, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.save(tmp_path / "model")
+    curve = {"name": "model", "codec": str(tmp_path / "model"), "coding": "model"}
+    clips = {"source": "scenes:easy", "num_clips": 2, "num_frames": 4, "height": 16, "width": 24}
+    file, out = tmp_path / "study.yaml", tmp_path / "out"
+    file.write_text(json.dumps({"name": "small", "clips": clips, "curves": [curve]}))
+    assert main(["study", str(file), "--out", str(out)]) == 0
+    measured = load_curve(out / "curves" / "model.json")
+    assert measured.protocol["prior"] == [prior.name]
+    (coded,), (packed,) = measured.metric("bpp-coded"), measured.metric("bpp-packed")
+    assert 0 < coded <= packed
+    curve["codec"] = str(tmp_path / "model" / "codec")
+    file.write_text(json.dumps({"name": "small", "clips": clips, "curves": [curve]}))
+    capsys.readouterr()
+    assert main(["study", str(file), "--out", str(out)]) == 2
+    assert "coding model needs a language model" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="is for codecs in folders of language models"):
+        train = {"config": ["configs/tokenizer/base.yaml"], "steps": 1}
+        curve = {"name": "model", "train": train, "coding": "model"}
+        file.write_text(json.dumps({"name": "small", "clips": clips, "curves": [curve]}))
+        read_plan(file)

@@ -42,16 +42,23 @@ def prior_for(
             )
         return StaticPrior.load(given)
     if coding == "model":
-        found = _of_model(given, model, open_model, "coding model needs a language model")
-        if found.codec_id != codec.tokens_id:
-            raise ValueError(
-                f"the language model in {given or model} reads tokens of codec {found.codec_id}, "
-                f"not of {codec.tokens_id}: give one that was trained on this codec with --prior"
-            )
-        return found
+        return language_prior(codec, given, model, open_model)
     if given is not None:
         warnings.warn(f"--prior {given} has no effect: coding is {coding}", stacklevel=3)
     return AdaptivePrior(codec.codebook_size, codec.layout) if coding == "adaptive" else None
+
+
+def language_prior(
+    codec: Codec, given: Path | None, model: Path, open_model: OpenPrior | None
+) -> Prior:
+    """The prior of a language model; arguments and errors are those of `prior_for`."""
+    found = _of_model(given, model, open_model, "coding model needs a language model")
+    if found.codec_id != codec.tokens_id:
+        raise ValueError(
+            f"the language model in {given or model} reads tokens of codec {found.codec_id}, not "
+            f"of {codec.tokens_id}: give one that was trained on this codec with --prior"
+        )
+    return found
 
 
 def prior_named(
