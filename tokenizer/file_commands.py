@@ -23,14 +23,14 @@ from tokenizer.entropy import Prior
 from tokenizer.file_reading import TokenReader, UnclosedWarning
 from tokenizer.files import TokenFile, describe, save_tokens
 from tokenizer.ordering import BlockLayout
-from tokenizer.priors import AdaptivePrior, StaticPrior, bits_per_token, count_codes, measured
+from tokenizer.prior_choice import Coding, OpenPrior, prior_for, prior_named
+from tokenizer.priors import bits_per_token, count_codes, measured
 from tokenizer.rate import FULL, Rate, Target, as_rates
 from tokenizer.rate_control import RateChoice
 from tokenizer.running import Precision, running
 from tokenizer.streaming import choose_stream, decode_stream, encode_stream
 
 STDIN = Path("-")
-Coding = Literal["packed", "static", "adaptive"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def encode(
     prior: Path | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
+    open_model_prior: OpenPrior | None = None,
 ) -> list[EncodedFile]:
     """Encode videos into token files.
 
@@ -116,13 +117,16 @@ def encode(
         height: Pixels to scale to before coding; the file's own if left out.
         width: Likewise.
         coding: How codes become bytes. packed is the fastest; adaptive is smaller, learning what
-            codes are frequent from the clip itself; static knows from the start, from --prior.
-        prior: File of a static prior, which `tokenizer prior` wrote.
+            codes are frequent from the clip itself; static knows from the start, from --prior;
+            model is the smallest and slowest: a language model foretells each code.
+        prior: File of a static prior, which `tokenizer prior` wrote; for model the folder of a
+            language model, that in --model if left out.
         precision: fp32 gives the same codes on every way; bf16 is quicker only where the processor
             has it (AVX512-BF16, AMX, CUDA; else many times slower), and
             about 1 code in 100 differs by rounding.
         compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
             long jobs of one size only, and a few codes may differ by rounding.
+        open_model_prior: Opens the prior of a language model; the command knows how.
     """
     if not inputs:
         raise ValueError("no inputs: name at least one video")
@@ -133,7 +137,7 @@ def encode(
     (asked,) = as_rates(1, tokens_per_frame, ways)
     targets = _targets(inputs, out)
     codec = open_codec(model)
-    chosen = _choose_prior(codec, coding, prior)
+    chosen = prior_for(codec, coding, prior, model, open_model_prior)
     with running(codec, precision, compile):
         choices = [
             encode_file(codec, source, target, asked, height, width, chosen)
@@ -170,6 +174,7 @@ def decode(
     prior: Path | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
+    open_model_prior: OpenPrior | None = None,
 ) -> DecodedFile | None:
     """Decode a token file into a video.
 
@@ -183,12 +188,14 @@ def decode(
         out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format. - is
             standard output, which gets a lossless Matroska stream and nothing else.
         model: Folder of the codec that encoded it, or of a model with that codec in it.
-        prior: File of the static prior that it was coded under, if it was.
+        prior: File of the static prior that it was coded under, if it was, or folder of the
+            language model, if it is not the one in --model.
         precision: fp32 gives the same pixels on every way; bf16 is quicker only where the processor
             has it (AVX512-BF16, AMX, CUDA; else many times slower), and
             pixels differ by rounding.
         compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
             long jobs of one size only, and pixels may differ by rounding.
+        open_model_prior: Opens the prior of a language model; the command knows how.
     """
     from data.muxing import Film
     from data.writing import check_target, write_film
@@ -196,17 +203,14 @@ def decode(
     to_stdout = str(out) == "-"
     if not to_stdout:
         check_target(out)
-    known = None if prior is None else StaticPrior.load(prior)
-    with TokenReader(file, known) as reader:
-        coding = reader.header.coding
-        if prior is not None and coding != "static":
-            warnings.warn(f"--prior {prior} has no effect: {file} is {coding}", stacklevel=2)
+    with TokenReader(file) as reader:
         codec = open_codec(model)
         if codec.tokens_id != reader.header.codec_id:
             raise ValueError(
                 f"{file} holds tokens of codec {reader.header.codec_id}, which {codec.codec_id} in "
                 f"{model} cannot decode: give the codec that made them"
             )
+        reader.prior = prior_named(reader.header, prior, model, open_model_prior, file)
         height, width = reader.header.height, reader.header.width
         seconds, num_tokens = array("d"), 0
         for block in reader.blocks():  # compares all checksums before the work
@@ -315,18 +319,6 @@ def _keep_blocks(partial: Path, out: Path) -> None:
         describe(partial)  # no whole block, nothing to keep
         if not out.exists():
             partial.rename(out)
-
-
-def _choose_prior(codec: Codec, coding: Coding, prior: Path | None) -> Prior | None:
-    if coding == "static":
-        if prior is None:
-            raise ValueError(
-                "coding static needs a prior: give --prior F, which `kinolex tokenizer prior` wrote"
-            )
-        return StaticPrior.load(prior)
-    if prior is not None:
-        warnings.warn(f"--prior {prior} has no effect: coding is {coding}", stacklevel=3)
-    return AdaptivePrior(codec.codebook_size, codec.layout) if coding == "adaptive" else None
 
 
 def _targets(inputs: list[Path], out: Path) -> list[Path]:

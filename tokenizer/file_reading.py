@@ -53,7 +53,8 @@ class TokenReader:
 
     Args:
         path: File that a `TokenWriter` wrote.
-        prior: What its codes are coded under, if the file does not hold that itself.
+        prior: What its codes are coded under, if the file does not hold that itself; it may be
+            set later, when the header has said which.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -68,7 +69,7 @@ class TokenReader:
     closed: bool  # whether it has the index that its writer ends with
 
     def __init__(self, path: Path | str, prior: Prior | None = None) -> None:
-        self.path, self._prior = Path(path), prior
+        self.path, self.prior = Path(path), prior
         if not self.path.is_file():
             raise FileNotFoundError(f"{path}: no such token file: check the path")
         self._file = open(self.path, "rb")
@@ -179,7 +180,7 @@ class TokenReader:
     def coder(self) -> BlockCoder:
         """What decodes its blocks in order."""
         try:
-            return BlockCoder(self.header, prior_of(self.header, self._prior))
+            return BlockCoder(self.header, prior_of(self.header, self.prior))
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from None
 

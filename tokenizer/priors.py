@@ -29,11 +29,7 @@ MAX_COUNTS = 1 << 25  # classes times codes that are counted while coding: 256 M
 
 def place_classes(layout: BlockLayout, height: int, width: int) -> np.ndarray:
     """The class of each token of a block, coarse to fine: int64 (slots,), below `num_classes`."""
-    slots = layout.slots(height, width)
-    if slots > MAX_SLOTS:
-        raise ValueError(
-            f"blocks of {slots} tokens at {height}x{width} pixels: priors know at most {MAX_SLOTS}"
-        )
+    check_slots(layout, height, width)
     ordering = order_grid(layout.order, *layout.grid(height, width))
     levels = ordering.level[ordering.permutation].numpy()
     classes = [
@@ -121,8 +117,9 @@ class _StaticExpectation:
         self._tables, self._classes = tables, classes.tolist()
         self._next = 0
 
-    def start_block(self, count: int) -> None:
+    def start_block(self, count: int) -> np.ndarray:
         self._next = 0
+        return np.arange(count)
 
     def frequencies(self) -> np.ndarray:
         return self._tables[self._classes[self._next]]
@@ -210,8 +207,9 @@ class _AdaptiveExpectation:
         self._weights = np.ones((num_classes, codebook_size), dtype=np.int64)
         self._next = 0
 
-    def start_block(self, count: int) -> None:
+    def start_block(self, count: int) -> np.ndarray:
         self._next = 0
+        return np.arange(count)
 
     def frequencies(self) -> np.ndarray:
         return share_out(self._weights[self._classes[self._next]])
@@ -220,6 +218,15 @@ class _AdaptiveExpectation:
         self._weights[:, code] += self.OF_ALL
         self._weights[self._classes[self._next], code] += self.OF_CLASS
         self._next += 1
+
+
+def check_slots(layout: BlockLayout, height: int, width: int) -> None:
+    """ValueError for pictures whose blocks are too large to be coded under a prior."""
+    slots = layout.slots(height, width)
+    if slots > MAX_SLOTS:
+        raise ValueError(
+            f"blocks of {slots} tokens at {height}x{width} pixels: priors know at most {MAX_SLOTS}"
+        )
 
 
 def check_codebook(codebook_size: int) -> None:
