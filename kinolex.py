@@ -128,7 +128,7 @@ COMMANDS: dict[str, Command] = {
     "tokenizer export": Command(
         "tokenizer.commands:export", "encoder and decoder as programs that need torch alone"
     ),
-    "encode": Command("tokenizer.file_commands:encode", "videos to token files", ("inputs",)),
+    "encode": Command("tokenizer.file_encoding:encode", "videos to token files", ("inputs",)),
     "decode": Command("tokenizer.file_commands:decode", "a token file to a video", ("file",)),
     "info": Command("tokenizer.file_commands:info", "what a token file holds", ("file",)),
     "lm fit": Command("lm.training:fit", "train the language model", takes_argv=True),

@@ -20,12 +20,14 @@ from data.clip import Clip
 from data.reading import iterate_frames, read_clip
 from data.writing import write_video
 from tokenizer.codec import Codec
-from tokenizer.file_commands import decode, encode_file
-from tokenizer.file_reading import TokenReader, UnclosedWarning
+from tokenizer.file_commands import decode
+from tokenizer.file_encoding import encode_file
+from tokenizer.file_reading import TokenReader
 from tokenizer.files import load_tokens, save_tokens
 from tokenizer.priors import AdaptivePrior
 from tokenizer.rate import FULL, Rate, RateError
 from tokenizer.rate_control import RateStream, Reached
+from tokenizer.record_file import UnclosedWarning
 from tokenizer.streaming import choose_stream, decode_stream, encode_stream
 
 

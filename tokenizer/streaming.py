@@ -20,10 +20,11 @@ from data.clip import Clip
 from tokenizer.blocks import EncoderState
 from tokenizer.codec import Codec
 from tokenizer.entropy import Prior
-from tokenizer.file_reading import TokenReader, UnclosedWarning
+from tokenizer.file_reading import TokenReader
 from tokenizer.file_writing import TokenWriter
 from tokenizer.rate import FULL, Rate
 from tokenizer.rate_control import RateStream, Reached
+from tokenizer.record_file import UnclosedWarning
 from tokenizer.state_files import load_encoder_state, save_state
 
 
