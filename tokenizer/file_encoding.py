@@ -68,8 +68,8 @@ def encode(
     """Encode videos into token files.
 
     Any length and size works; frames are read, coded, written and forgotten block by block. Only
-    psnr and budget must see the end first: until then the codes are held, some 2 bytes each (45 MB
-    for an hour of 256x256 at 24 frames a second and 258 tokens a frame), and nothing is written.
+    psnr and budget must see the end first: until then the codes are held, some 2 bytes each (88 MB
+    for an hour of 24 frames a second at 512 tokens each), and nothing is written.
     Ctrl-C leaves the blocks so far, where no file was. Give at most one of tokens_per_frame,
     bits_per_pixel, psnr, budget and rate; else it is the full rate.
 
