@@ -141,7 +141,7 @@ COMMANDS: dict[str, Command] = {
         "tokenizer.commands:export", "encoder and decoder as programs that need torch alone"
     ),
     "encode": Command(
-        "tokenizer.file_commands:encode", "videos to token files", ("inputs",), opens_models=True
+        "tokenizer.file_encoding:encode", "videos to token files", ("inputs",), opens_models=True
     ),
     "decode": Command(
         "tokenizer.file_commands:decode", "a token file to a video", ("file",), opens_models=True

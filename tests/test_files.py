@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenizer.entropy import Prior
-from tokenizer.file_reading import TokenReader, UnclosedWarning
+from tokenizer.file_reading import TokenReader
 from tokenizer.file_writing import TokenWriter
 from tokenizer.files import describe, load_tokens, save_tokens
 from tokenizer.ordering import BlockLayout
 from tokenizer.priors import AdaptivePrior, StaticPrior, measured, num_classes
+from tokenizer.record_file import UnclosedWarning
 from tokenizer.records import (
     BLOCK,
     INDEX,
@@ -35,9 +36,9 @@ from tokenizer.records import (
     pack_header,
     pack_index,
     pack_record,
-    varint,
 )
 from tokenizer.tokens import VideoTokens
+from tokenizer.varints import varint
 
 LAYOUT = BlockLayout("interlaced", time=2, space_stride=8, summary=2)
 SLOTS = 2 + 2 * 5 * 3  # at 33x17 pixels

@@ -28,7 +28,8 @@ from lm.sequence import VIDEO, write
 from lm.tasks import Model
 from tokenizer.codec import Codec
 from tokenizer.entropy import TOTAL, Expectation, decode_codes, encode_codes
-from tokenizer.file_commands import decode, encode
+from tokenizer.file_commands import decode
+from tokenizer.file_encoding import encode
 from tokenizer.file_reading import TokenReader
 from tokenizer.file_writing import TokenWriter
 from tokenizer.files import load_tokens, save_tokens
