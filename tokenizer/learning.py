@@ -21,6 +21,7 @@ from tokenizer.blocks import to_float
 from tokenizer.codec import Codec
 from tokenizer.losses import emphasis, reconstruction_losses
 from tokenizer.optimisation import Average, MuonAdamW
+from tokenizer.ranks import num_ranks, own_share
 from tokenizer.recipe import Recipe, check_recipe
 
 SUMMARY_ONLY = 0.2  # of the clips that lose tokens, those that lose the whole grid
@@ -52,8 +53,12 @@ def choose_crops(frames: Tensor, size: int, generator: torch.Generator) -> Tenso
     near = F.avg_pool2d(middle[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
     energy = energy + 0.5 * (middle - near).abs()
     energy = energy + 0.1 * energy.mean((1, 2), keepdim=True) + 1e-3
-    centre = torch.multinomial(energy.flatten(1), 1, generator=generator)[:, 0]
-    jitter = torch.randint(-(size // 4), size // 4 + 1, (2, clips), generator=generator)
+    chance = energy.flatten(1).double().cumsum(1)
+    luck = own_share(torch.rand(clips * num_ranks(), generator=generator, dtype=torch.float64))
+    centre = torch.searchsorted(chance, (luck * chance[:, -1])[:, None], right=True)[:, 0]
+    reach = size // 4
+    everyone = (2, clips * num_ranks())
+    jitter = own_share(torch.randint(-reach, reach + 1, everyone, generator=generator))
     top = (centre // width + jitter[0] - tall // 2).clamp(0, height - tall)
     left = (centre % width + jitter[1] - wide // 2).clamp(0, width - wide)
     rows = top[:, None] + torch.arange(tall)  # (S, tall)
@@ -76,7 +81,8 @@ def draw_counts(
     Fewer is the summary with a log-uniform number of the grid's tokens, from 1 up, or for
     SUMMARY_ONLY of these clips a part of the summary alone.
     """
-    draw = torch.rand(3 if summary else 2, clips, generator=generator)
+    everyone = (3 if summary else 2, clips * num_ranks())
+    draw = own_share(torch.rand(everyone, generator=generator))
     grid = slots - summary
     some = summary + torch.exp(draw[0] * math.log(grid)).round().long().clamp(1, grid)
     if summary:
@@ -136,6 +142,16 @@ def training_losses(
     if head is not None and labels is not None and labels.shape[1] > 0:
         losses["labels"] = head.loss(out.vectors, labels, counts)
     return losses
+
+
+def reached(codec: Codec, beside: Beside) -> Tensor:
+    """Zero, with a gradient of zero for every parameter that is trained.
+
+    Added to a loss it lets DistributedDataParallel, which waits for all gradients, take steps that
+    some network has no part in yet: discriminators before their time, a codebook before rounding.
+    """
+    parameters = (*codec.parameters(), *beside.parameters())
+    return 0 * torch.stack([p.sum() for p in parameters if p.requires_grad]).sum()
 
 
 def trained_parameters(codec: Codec, recipe: Recipe) -> list[tuple[str, torch.nn.Parameter]]:

@@ -1,7 +1,7 @@
 """Priors of a block's codes: `static`, measured on token shards, and `adaptive`, from the file.
 
 Both keep a table for each class of place: one for every summary token, one for every level of
-coarse to fine. They do not know files of tokens, pixels or networks.
+coarse to fine at each depth. They do not know files of tokens, pixels or networks.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ def place_classes(layout: BlockLayout, height: int, width: int) -> np.ndarray:
     check_slots(layout, height, width)
     ordering = order_grid(layout.order, *layout.grid(height, width))
     levels = ordering.level[ordering.permutation].numpy()
-    return np.concatenate([np.arange(layout.summary), layout.summary + MAX_LEVEL - levels])
+    classes = [
+        layout.summary + depth * (MAX_LEVEL + 1) + MAX_LEVEL - levels
+        for depth in range(layout.depth)
+    ]
+    return np.concatenate([np.arange(layout.summary), *classes])
 
 
 def num_classes(layout: BlockLayout) -> int:
     """How many classes of place there are, whatever the size of the picture."""
-    return layout.summary + MAX_LEVEL + 1
+    return layout.summary + layout.depth * (MAX_LEVEL + 1)
 
 
 @dataclass(frozen=True, eq=False)

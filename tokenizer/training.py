@@ -24,6 +24,7 @@ from tokenizer.label_head import LabelHead
 from tokenizer.learning import (
     clip_gradients,
     make_optimizer,
+    reached,
     stand_beside,
     step_generator,
     training_losses,
@@ -32,6 +33,7 @@ from tokenizer.metrics import CodeUsage, psnr
 from tokenizer.optimisation import Average, MuonAdamW
 from tokenizer.ordering import Order
 from tokenizer.quantizer import Quantizer
+from tokenizer.ranks import num_ranks
 from tokenizer.recipe import Recipe, check_recipe
 
 if TYPE_CHECKING:
@@ -130,6 +132,8 @@ class CodecTraining(LightningModule):
             self.codec, frames, progress, self.recipe, generator, labels, self.beside
         )
         total = self.recipe.weights.total(losses)
+        if num_ranks() > 1:
+            total = total + reached(self.codec, self.beside)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
         self.log("train/loss", total.detach(), prog_bar=True)
         self.log("train/progress", progress)
