@@ -36,8 +36,8 @@ class ModelPrior:
 
     The network runs in float64 and its log-probabilities are rounded to sixteenths of a bit, which
     costs about 0.0001 bits a code. Sums that another processor, library or number of threads adds
-    up in another order differ by some 1e-14, so that a code in about 1e8 may fall on the other
-    side of a rounding; token files notice when one does.
+    up in another order differ by some 1e-14: with 1000 codes less than one token in 1e9 then
+    meets another side of a rounding, and token files notice when one does.
 
     Each block is foretold from the blocks before it in its group, as many as the model was trained
     to see before the last block of a clip. Where a block is longer than the model's context, the
