@@ -101,7 +101,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> An
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     table.title, table.title_justify = title, "left"
-    table.add_column(head[0], min_width=6)
+    table.add_column(head[0], min_width=12)
     for name in head[1:]:
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for first, *rest in rows:
