@@ -42,7 +42,7 @@ def bounded_memory(free: int | None = None) -> Iterator[None]:
             raise
         raise ValueError(
             f"this takes more than the {(min(bounds) - held) / 1e9:.1f} GB of memory that are free: "
-            "give a smaller size (--height, --width), or make room"
+            "make room, or scale pictures down before they are encoded (--height, --width)"
         ) from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
