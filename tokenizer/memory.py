@@ -41,8 +41,8 @@ def bounded_memory(free: int | None = None) -> Iterator[None]:
         if not isinstance(error, MemoryError) and not any(word in str(error) for word in _DENIED):
             raise
         raise ValueError(
-            f"this takes more than the {(min(bounds) - held) / 1e9:.1f} GB of memory that are free: "
-            "make room, or scale pictures down before they are encoded (--height, --width)"
+            f"this takes more than the {(min(bounds) - held) / 1e9:.1f} GB of memory that are "
+            "free: make room, or scale pictures down before they are encoded (--height, --width)"
         ) from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
