@@ -81,6 +81,11 @@ class Codec(nn.Module):
                 f"backbone dim={self.backbone.arguments['dim']} with a quantizer of "
                 f"{self.quantizer.dim} dimensions: set the backbone's dim to {self.quantizer.dim}"
             )
+        if self.quantizer.depth > 1 and self.backbone.summary:
+            raise ValueError(
+                f"summary={self.backbone.summary} with {self.quantizer.depth} codes a vector: set "
+                "the backbone's summary to 0, or the quantizer's split to false"
+            )
         self.block_frames = block_frames
         self.order: Order = order
         self.trained_size = trained_size
@@ -104,7 +109,9 @@ class Codec(nn.Module):
         """Where the tokens of a block stand."""
         backbone = self.backbone
         time = self.block_frames // backbone.time_stride
-        return BlockLayout(self.order, time, backbone.space_stride, backbone.summary)
+        return BlockLayout(
+            self.order, time, backbone.space_stride, backbone.summary, self.quantizer.depth
+        )
 
     def code_vectors(self) -> Tensor:
         """The vector of every code, float32 (codebook_size, D)."""
@@ -198,9 +205,14 @@ class Codec(nn.Module):
         ordering = order_grid(self.order, *grid)
         tokens, hops = ordering.sources(counts.cpu() - self.summary)  # (B, N) both
         tokens, hops = tokens.to(vectors.device), hops.to(vectors.device)
+        if self.quantizer.depth > 1:  # what a place was sent, added up; no summary is before it
+            kept = torch.arange(vectors.shape[1]) < counts.cpu()[:, None]
+            vectors = vectors * kept[..., None].to(vectors.device)
+            vectors = vectors.unflatten(1, (self.quantizer.depth, -1)).sum(1)
         told, placed = vectors.split((self.summary, vectors.shape[1] - self.summary), 1)
         placed = placed.gather(1, tokens[..., None].expand(-1, -1, vectors.shape[2]))
-        return self.backbone.decode(torch.cat([told, placed], 1), hops, grid, past, counts)
+        share = counts / self.quantizer.depth  # of the places' first tokens, as it were
+        return self.backbone.decode(torch.cat([told, placed], 1), hops, grid, past, share)
 
     # --- streams
 

@@ -237,7 +237,7 @@ def open_heldout(
 
     return open_source(
         source,
-        split=split or _heldout_split(source),
+        split=split or heldout_split(source),
         num_frames=num_frames,
         height=height,
         width=width,
@@ -247,7 +247,7 @@ def open_heldout(
     )
 
 
-def _heldout_split(source: str) -> str:
+def heldout_split(source: str) -> str:
     """The split to evaluate on: heldout, or all of a folder that has no splits."""
     from data.layout import WHOLE, split_names
 

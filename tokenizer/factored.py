@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenizer.backbone import Backbone
 from tokenizer.convolution import pair, small_conv3d, worthwhile
+from tokenizer.latents import LatentBackbone, Norm, fold, unfold
 from tokenizer.layers import Past
 from tokenizer.ordering import MAX_LEVEL, NOTHING
 from tokenizer.rate_conditioning import RateModulation
 from tokenizer.summary import Spread, Summarise
-
-ZERO_ALLOWED = ("summary", "rate_conditioned")
 
 
 class Spatial(nn.Conv2d):
@@ -57,17 +55,6 @@ class Temporal(nn.Linear):
         return super().forward(torch.cat([x[:, :-2], x[:, 1:-1], x[:, 2:]], -1))
 
 
-class Norm(nn.Module):
-    """RMS norm over the channels of each place, with a learned gain."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.gain.to(x.dtype), 1e-6)
-
-
 class FactoredResidual(nn.Module):
     """x + temporal(activation(spatial(norm(x)))), the norm's outcome modulated by the rate."""
 
@@ -86,7 +73,7 @@ class FactoredResidual(nn.Module):
         return x + self.temporal(F.silu(self.spatial(y)), past)
 
 
-class FactoredBackbone(Backbone):
+class FactoredBackbone(LatentBackbone):
     """Block-causal convolutions, space and time apart: several times quicker on a CPU.
 
     Args:
@@ -116,7 +103,7 @@ class FactoredBackbone(Backbone):
         rate_conditioned: bool = False,
     ) -> None:
         super().__init__()
-        self.arguments = {
+        arguments = {
             "dim": dim,
             "patch": patch,
             "time_stride": time_stride,
@@ -128,11 +115,8 @@ class FactoredBackbone(Backbone):
             "summary": summary,
         }
         if rate_conditioned:  # left out otherwise: codecs keep the name they had before it
-            self.arguments["rate_conditioned"] = True
-        for name, value in self.arguments.items():
-            if value < (0 if name.endswith("blocks") or name in ZERO_ALLOWED else 1):
-                raise ValueError(f"{name}={value}: a FactoredBackbone needs a positive number")
-        self.summary = summary
+            arguments["rate_conditioned"] = True
+        self.remember(arguments)
         self.patch, self.stride, self.time_stride = patch, stride, time_stride
         self.space_stride = patch * stride
         wide, folded = latent_channels, channels * time_stride * stride * stride
@@ -165,10 +149,7 @@ class FactoredBackbone(Backbone):
         x = x + self.level(level).view(x.shape[1:])
         for block in self.encoder:
             x = block(x, past)
-        vectors = self.to_vector(x).flatten(1, 3)  # (B, N, dim)
-        if self.summarise is None:
-            return vectors
-        return torch.cat([self.summarise(x), vectors], 1)
+        return self.to_vectors(x)
 
     def decode(
         self,
@@ -178,12 +159,7 @@ class FactoredBackbone(Backbone):
         past: Past,
         counts: Tensor,
     ) -> Tensor:
-        told, placed = vectors[:, : self.summary], vectors[:, self.summary :]
-        placed = placed * (hops < NOTHING)[:, :, None]
-        x = self.from_vector(placed) + self.hops(hops)  # (B, N, C)
-        if self.spread is not None:
-            x = x + self.spread(told, counts)[:, None]
-        x = x.unflatten(1, grid)
+        x = self.to_features(vectors, hops, grid, counts)
         share = counts.to(x.device) / vectors.shape[1]
         for block in self.decoder:
             x = block(x, past, share)
@@ -192,19 +168,3 @@ class FactoredBackbone(Backbone):
             x = block(x, past, share)
         x = unfold(self.head(self.head_norm(x)), 1, self.patch)
         return x.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W)
-
-
-def fold(x: Tensor, time: int, space: int) -> Tensor:
-    """Space and time to depth: (B, T, H, W, C) -> (B, T/time, H/space, W/space, time*space²*C)."""
-    b, t, h, w, c = x.shape
-    x = x.reshape(b, t // time, time, h // space, space, w // space, space, c)
-    x = x.permute(0, 1, 3, 5, 2, 4, 6, 7)
-    return x.reshape(b, t // time, h // space, w // space, time * space * space * c)
-
-
-def unfold(x: Tensor, time: int, space: int) -> Tensor:
-    """Depth to space and time, the inverse of `fold`."""
-    b, t, h, w, c = x.shape
-    x = x.reshape(b, t, h, w, time, space, space, c // (time * space * space))
-    x = x.permute(0, 1, 4, 2, 5, 3, 6, 7)
-    return x.reshape(b, t * time, h * space, w * space, c // (time * space * space))

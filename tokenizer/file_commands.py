@@ -5,7 +5,6 @@ Their docstrings are the commands' help; they return results and print nothing.
 
 from __future__ import annotations
 
-import warnings
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from tokenizer.commands import open_codec
 from tokenizer.file_reading import TokenReader
 from tokenizer.files import TokenFile, describe
 from tokenizer.ordering import BlockLayout
-from tokenizer.priors import StaticPrior, bits_per_token, count_codes, measured
+from tokenizer.prior_choice import OpenPrior, prior_named
+from tokenizer.priors import bits_per_token, count_codes, measured
 from tokenizer.running import Precision, running
 from tokenizer.streaming import decode_stream
 
@@ -56,6 +56,7 @@ def decode(
     prior: Path | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
+    open_model_prior: OpenPrior | None = None,
 ) -> DecodedFile | None:
     """Decode a token file into a video.
 
@@ -69,12 +70,14 @@ def decode(
         out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format. - is
             standard output, which gets a lossless Matroska stream and nothing else.
         model: Folder of the codec that encoded it, or of a model with that codec in it.
-        prior: File of the static prior that it was coded under, if it was.
+        prior: File of the static prior that it was coded under, if it was, or folder of the
+            language model, if it is not the one in --model.
         precision: fp32 gives the same pixels on every way; bf16 is quicker only where the processor
             has it (AVX512-BF16, AMX, CUDA; else many times slower), and
             pixels differ by rounding.
         compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
             long jobs of one size only, and pixels may differ by rounding.
+        open_model_prior: Opens the prior of a language model; the command knows how.
     """
     from data.muxing import Film
     from data.writing import check_target, write_film
@@ -82,17 +85,14 @@ def decode(
     to_stdout = str(out) == "-"
     if not to_stdout:
         check_target(out)
-    known = None if prior is None else StaticPrior.load(prior)
-    with TokenReader(file, known) as reader:
-        coding = reader.header.coding
-        if prior is not None and coding != "static":
-            warnings.warn(f"--prior {prior} has no effect: {file} is {coding}", stacklevel=2)
+    with TokenReader(file) as reader:
         codec = open_codec(model)
         if codec.tokens_id != reader.header.codec_id:
             raise ValueError(
                 f"{file} holds tokens of codec {reader.header.codec_id}, which {codec.codec_id} in "
                 f"{model} cannot decode: give the codec that made them"
             )
+        reader.prior = prior_named(reader.header, prior, model, open_model_prior, file)
         height, width = reader.header.height, reader.header.width
         seconds, num_tokens = array("d"), 0
         for block in reader.blocks():  # compares all checksums before the work

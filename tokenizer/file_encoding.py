@@ -18,7 +18,7 @@ from tokenizer.codec import Codec
 from tokenizer.commands import open_codec
 from tokenizer.entropy import Prior
 from tokenizer.files import describe
-from tokenizer.priors import AdaptivePrior, StaticPrior
+from tokenizer.prior_choice import Coding, OpenPrior, prior_for
 from tokenizer.rate import FULL, Rate, Target, as_rates
 from tokenizer.rate_control import Reached
 from tokenizer.record_file import UnclosedWarning
@@ -26,7 +26,6 @@ from tokenizer.running import Precision, running
 from tokenizer.streaming import choose_stream, encode_stream
 
 STDIN = Path("-")
-Coding = Literal["packed", "static", "adaptive"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ def encode(
     prior: Path | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
+    open_model_prior: OpenPrior | None = None,
 ) -> list[EncodedFile]:
     """Encode videos into token files.
 
@@ -88,13 +88,16 @@ def encode(
         height: Pixels to scale to before coding; the file's own if left out.
         width: Likewise.
         coding: How codes become bytes. packed is the fastest; adaptive is smaller, learning what
-            codes are frequent from the clip itself; static knows from the start, from --prior.
-        prior: File of a static prior, which `tokenizer prior` wrote.
+            codes are frequent from the clip itself; static knows from the start, from --prior;
+            model is the smallest and slowest: a language model foretells each code.
+        prior: File of a static prior, which `tokenizer prior` wrote; for model the folder of a
+            language model, that in --model if left out.
         precision: fp32 gives the same codes on every way; bf16 is quicker only where the processor
             has it (AVX512-BF16, AMX, CUDA; else many times slower), and
             about 1 code in 100 differs by rounding.
         compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
             long jobs of one size only, and a few codes may differ by rounding.
+        open_model_prior: Opens the prior of a language model; the command knows how.
     """
     if not inputs:
         raise ValueError("no inputs: name at least one video")
@@ -105,7 +108,7 @@ def encode(
     (asked,) = as_rates(1, tokens_per_frame, ways)
     targets = _targets(inputs, out)
     codec = open_codec(model)
-    chosen = _choose_prior(codec, coding, prior)
+    chosen = prior_for(codec, coding, prior, model, open_model_prior)
     with running(codec, precision, compile):
         found = [
             encode_file(codec, source, target, asked, height, width, chosen)
@@ -168,18 +171,6 @@ def _keep_blocks(partial: Path, out: Path) -> None:
         describe(partial)  # no whole block, nothing to keep
         if not out.exists():
             partial.rename(out)
-
-
-def _choose_prior(codec: Codec, coding: Coding, prior: Path | None) -> Prior | None:
-    if coding == "static":
-        if prior is None:
-            raise ValueError(
-                "coding static needs a prior: give --prior F, which `kinolex tokenizer prior` wrote"
-            )
-        return StaticPrior.load(prior)
-    if prior is not None:
-        warnings.warn(f"--prior {prior} has no effect: coding is {coding}", stacklevel=3)
-    return AdaptivePrior(codec.codebook_size, codec.layout) if coding == "adaptive" else None
 
 
 def _targets(inputs: list[Path], out: Path) -> list[Path]:

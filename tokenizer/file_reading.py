@@ -24,7 +24,8 @@ class TokenReader(RecordFile):
 
     Args:
         path: File that a `TokenWriter` wrote.
-        prior: What its codes are coded under, if the file does not hold that itself.
+        prior: What its codes are coded under, if the file does not hold that itself; it may be
+            set later, when the header has said which.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -34,7 +35,7 @@ class TokenReader(RecordFile):
 
     def __init__(self, path: Path | str, prior: Prior | None = None) -> None:
         super().__init__(path)
-        self._prior = prior
+        self.prior = prior
 
     def read(self) -> VideoTokens:
         """All tokens."""
@@ -100,6 +101,6 @@ class TokenReader(RecordFile):
     def coder(self) -> BlockCoder:
         """What decodes its blocks in order."""
         try:
-            return BlockCoder(self.header, prior_of(self.header, self._prior))
+            return BlockCoder(self.header, prior_of(self.header, self.prior))
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from None

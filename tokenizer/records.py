@@ -103,7 +103,8 @@ def pack_header(header: Header) -> bytes:
     body += _text(header.codec_id) + _text(header.prior or "")
     if header.layout is not None:
         layout = header.layout
-        numbers = layout.time, layout.space_stride, layout.summary
+        numbers = [layout.time, layout.space_stride, layout.summary]
+        numbers += [layout.depth] if layout.depth > 1 else []
         body += _text(header.coding) + bytes([ORDERS.index(layout.order)])
         body += b"".join(map(varint, numbers))
     if len(body) >= 1 << 16:
@@ -121,8 +122,11 @@ def unpack_header(body: bytes) -> Header:
         coding, place = _read_text(body, place)
         order, place = read_byte(body, place)
         numbers, place = read_varints(body, place, 3)
+        if place < len(body):  # more than one token a place
+            (depth,), place = read_varints(body, place, 1)
+            numbers = [*numbers, depth]
         if order >= len(ORDERS) or not all(
-            low <= n <= 1 << 16 for n, low in zip(numbers, (1, 1, 0), strict=True)
+            low <= n <= 1 << 16 for n, low in zip(numbers, (1, 1, 0, 2), strict=False)
         ):
             raise ValueError("the layout of blocks is none")
         layout = BlockLayout(ORDERS[order], *numbers)
