@@ -83,9 +83,7 @@ def test_more_than_fits_into_memory_is_told_with_its_bound(codec: Codec) -> None
     before = resource.getrlimit(resource.RLIMIT_DATA)
     frames = torch.zeros(1, dtype=torch.uint8).expand(8, 3, 4320, 7680)
     for length in (1, 8):
-        with pytest.raises(
-            ValueError, match=r"more than the 0\.1 GB .* free: make room, or"
-        ):
+        with pytest.raises(ValueError, match=r"more than the 0\.1 GB .* free: make room, or"):
             with bounded_memory(10**8):
                 codec.encode(frames[:length])
     with pytest.raises(ValueError, match="7680x4320"):  # errors of another kind pass as they are
