@@ -7,20 +7,17 @@ codec, model or pixel itself.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import importlib
-import inspect
 import io
-import itertools
-import json
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from tokenizer.command_line import Command, build_parser, print_json, print_result, with_values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,18 +86,6 @@ def _model_directory(path: str | Path) -> Path:
     if Path(path).exists() or not named.is_dir():
         return Path(path)
     return named
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """A command: where its function is, and which of its parameters stand without `--name`."""
-
-    target: str  # "module:function"
-    summary: str
-    positional: tuple[str, ...] = ()  # a list parameter among them takes one value or more
-    several: tuple[str, ...] = ()  # list or sequence parameters given as `--name A B C`
-    takes_argv: bool = False  # LightningCLI commands parse their own arguments
-    opens_models: bool = False  # wants `open_model_prior`, which imports from above its package
 
 
 COMMANDS: dict[str, Command] = {
@@ -262,13 +247,13 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         result = function([word for word in argv if word != "--json"])
     else:
         parser = build_parser(name, command, function)
-        options = vars(parser.parse_args(_valued(argv, function)).clone())
+        options = vars(parser.parse_args(with_values(argv, function)).clone())
         as_json = options.pop("json")
         if command.opens_models:
             options["open_model_prior"] = _open_model_prior
         result = function(**options)
     if result is not None and _is_first_rank():
-        _print_json(result) if as_json else _print(result)
+        print_json(result) if as_json else print_result(result)
     return 0
 
 
@@ -283,115 +268,9 @@ def _open_model_prior(path: Path) -> ModelPrior:
     return ModelPrior.load(path)
 
 
-def _valued(argv: list[str], function: Any) -> list[str]:
-    """`--strict` alone as `--strict=true`: a switch may stand without a value."""
-    parameters = inspect.signature(function, eval_str=True).parameters.values()
-    switches = {f"--{p.name}" for p in parameters if p.annotation is bool}
-    return [
-        f"{word}=true" if word in switches and after not in ("true", "false") else word
-        for word, after in itertools.pairwise([*argv, "--"])
-    ]
-
-
-def build_parser(name: str, command: Command, function: Any) -> Any:
-    """The argument parser of one command, made from its function's signature and docstring."""
-    from jsonargparse import ArgumentParser
-
-    from tokenizer.arguments import plain_error
-
-    class OneLineErrors(ArgumentParser):
-        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            text = plain_error(str(message))
-            print(f"kinolex {name}: error: {text} (see `kinolex {name} --help`)", file=sys.stderr)
-            raise SystemExit(2)
-
-        def format_help(self) -> str:
-            return re.sub(r"<class\s+'Path'>", "path", super().format_help())
-
-    about = inspect.cleandoc(function.__doc__ or command.summary)
-    parser = OneLineErrors(prog=f"kinolex {name}", description=about.split("\nArgs:")[0])
-    signature = inspect.signature(function, eval_str=True)
-    documented = _documented(about)
-    for parameter_name in command.positional:
-        annotation = signature.parameters[parameter_name].annotation
-        is_list = getattr(annotation, "__origin__", None) is list
-        parser.add_argument(
-            parameter_name,
-            type=annotation.__args__[0] if is_list else annotation,
-            nargs="+" if is_list else None,
-            help=documented.get(parameter_name),
-        )
-    for several in command.several:
-        parameter = signature.parameters[several]
-        needed = parameter.default is parameter.empty
-        parser.add_argument(
-            f"--{several}",
-            type=parameter.annotation.__args__[0],
-            nargs="+",
-            required=needed,
-            default=None if needed else list(parameter.default),
-            help=documented.get(several),
-        )
-    own: set[str | int] = {*command.positional, *command.several}
-    if command.opens_models:
-        own.add("open_model_prior")
-    parser.add_function_arguments(function, skip=own, as_positional=False)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    for group in parser._action_groups:  # jsonargparse titles one with the docstring once more
-        if group.title not in ("positional arguments", "options"):
-            group.title = "settings (dashes work as well as underscores)"
-    return parser
-
-
-def _documented(docstring: str) -> dict[str, str]:
-    """What the `Args:` part of a Google-style docstring says of each parameter."""
-    from docstring_parser import parse
-
-    return {p.arg_name: p.description or "" for p in parse(docstring).params}
-
-
 def _one_line_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):  # ours; libraries' deprecations are no user's business
         print(f"kinolex: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-
-def _plain(value: Any) -> Any:
-    """JSON values of a result: dataclasses become objects, paths and the rest strings."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value)
-
-
-def _visible(text: str) -> str:
-    """Text without what a terminal would obey: an untrained model may write any byte."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
-
-
-def _print_json(result: Any) -> None:
-    print(json.dumps(_plain(result), indent=2, ensure_ascii=False))
-
-
-def _print(result: Any) -> None:
-    """A result for people: its own `__rich__` or `__str__`, else a line per field that says a
-    thing."""
-    from rich.console import Console
-
-    console = Console(soft_wrap=True)
-    for item in result if isinstance(result, list) else [result]:
-        own_text = type(item).__str__ is not object.__str__ and not dataclasses.is_dataclass(item)
-        if hasattr(item, "__rich__") or own_text or "__str__" in vars(type(item)):
-            console.print(item if hasattr(item, "__rich__") else _visible(str(item)), markup=False)
-            continue
-        for key, value in _plain(item).items():
-            if value is None or value == "":
-                continue
-            console.print(_visible(f"{key}: {value}"), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

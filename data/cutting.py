@@ -6,7 +6,6 @@ files and times; it knows nothing of what is learned from the clips.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.atomic import write_atomically
 from data.clip import Clip
 from data.errors import VideoError
-from data.folder import write_folder
+from data.folder_writing import keep_settings, write_folder
 from data.layout import WHOLE, find_rows
 from data.metadata import Row
 from data.raster import Fit
@@ -85,23 +83,23 @@ def cut(
     files = {split: sorted({row.file_name for row in rows}) for split, (_, rows) in splits.items()}
     asked = {"source": str(source), "frames": frames, "every": step, "fps": fps}
     asked |= {"height": height, "width": width, "fit": fit, "files": files}
-    _check_asked(out, asked)
-    clips, steps = {}, {"train": step, "heldout": max(step, frames)}
-    for split in reversed(_SPLITS):  # the smaller one first: what it lacks shows before the work
-        root, rows = splits[split]
-        stretches = (
-            clip
-            for row in rows
-            for clip in _stretches(root, row, frames, steps[split], fps, (height, width, fit))
-        )
+    steps = {"train": step, "heldout": max(step, frames)}
+    begun: dict[str, Iterator[Clip]] = {}
+    for split, (
+        root,
+        rows,
+    ) in splits.items():  # what a split lacks shows before anything is written
+        stretches = _all_stretches(root, rows, frames, steps[split], fps, (height, width, fit))
         first = next(stretches, None)
         if first is None:
             raise ValueError(
                 f"{', '.join(files[split])}: no clip of {frames} frames for {split}: give fewer "
-                "frames or name other files with --heldout, and another --out"
+                "frames, or name other files with --heldout"
             )
-        clips[split] = write_folder(chain([first], stretches), out / split)
-    return CutReport(str(out), {split: clips[split] for split in _SPLITS}, files)
+        begun[split] = chain([first], stretches)
+    keep_settings(out / "cut.json", asked)
+    clips = {split: write_folder(found, out / split) for split, found in begun.items()}
+    return CutReport(str(out), clips, files)
 
 
 def _splits(source: Path, heldout: Sequence[str]) -> dict[str, tuple[Path, list[Row]]]:
@@ -126,21 +124,16 @@ def _splits(source: Path, heldout: Sequence[str]) -> dict[str, tuple[Path, list[
     return {split: (root, some) for split, some in chosen.items()}
 
 
-def _check_asked(out: Path, asked: dict[str, object]) -> None:
-    """Keep what was asked for beside the clips; refuse a folder that was cut otherwise."""
-    record = out / "cut.json"
-    if record.exists():
-        known = json.loads(record.read_text(encoding="utf-8"))
-        for key, value in asked.items():
-            if known.get(key) != value:
-                raise ValueError(
-                    f"{out} was cut with {key}={known.get(key)}, not {value}: give the same or "
-                    "another folder"
-                )
-    elif out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} holds other files: give a new folder")
-    else:
-        write_atomically(record, json.dumps(asked, indent=2).encode() + b"\n")
+def _all_stretches(
+    root: Path,
+    rows: list[Row],
+    frames: int,
+    step: int,
+    fps: float | None,
+    look: tuple[int | None, int | None, Fit],
+) -> Iterator[Clip]:
+    for row in rows:
+        yield from _stretches(root, row, frames, step, fps, look)
 
 
 def _stretches(

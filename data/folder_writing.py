@@ -5,9 +5,11 @@ The metadata gets its name when the last clip is written, so an unfinished folde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from data.atomic import write_atomically
 from data.clip import Clip
@@ -96,6 +98,34 @@ def write_folder(
         raise ValueError(f"{folder}: there are no clips to write; give at least one")
     partial_rows.replace(folder / "metadata.jsonl")
     return done
+
+
+def keep_settings(record: Path, settings: Mapping[str, Any]) -> None:
+    """Keep the settings that clips were made with beside them, so that a run goes on with the same.
+
+    Args:
+        record: JSON file in the folder that the clips or their splits are written to.
+        settings: All that changes the clips, JSON values.
+
+    Raises:
+        ValueError: The folder was made with other settings, or holds something else.
+    """
+    folder = record.parent
+    if not record.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"{folder} holds other files; give a new folder")
+        write_atomically(record, json.dumps(settings, indent=2).encode() + b"\n")
+        return
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{record} is not JSON; delete the folder and make it again") from None
+    for key, value in settings.items():
+        if known.get(key) != value:
+            raise ValueError(
+                f"{folder} was made with {key}={known.get(key)}, not {value}; "
+                "give the same or another folder"
+            )
 
 
 def _whole_lines(file: Path) -> list[str]:

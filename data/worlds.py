@@ -5,16 +5,15 @@ Shared by `doom` and `babyai`. Knows folders and counts; knows no simulator and 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-from data.atomic import write_atomically
 from data.clip import Clip
 from data.folder import num_written, write_folder
+from data.folder_writing import keep_settings
 from data.metadata import read_metadata
 from data.wording import Majority, majority_baseline
 
@@ -96,8 +95,9 @@ def write_world(
         ValueError: A number out of range, or `out` holds something else or other settings.
     """
     start, sizes = time.monotonic(), split_sizes(clips, heldout_share)
-    _check_settings(
-        out, {"world": world, "clips": clips, "heldout_share": heldout_share, **settings}
+    keep_settings(
+        out / "world.json",
+        {"world": world, "clips": clips, "heldout_share": heldout_share, **settings},
     )
     before = sum(num_written(out / split) for split in SPLITS)
     for split in SPLITS:
@@ -111,23 +111,3 @@ def write_world(
         round(time.monotonic() - start, 1),
         majority_baseline([row.truth for row in rows if row.truth]),
     )
-
-
-def _check_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Keep the settings beside the clips; refuse a folder that was made with others."""
-    record = out / "world.json"
-    if not record.exists():
-        if out.exists() and any(out.iterdir()):
-            raise ValueError(f"{out} holds other files; give a new folder")
-        write_atomically(record, json.dumps(settings, indent=2).encode() + b"\n")
-        return
-    try:
-        known = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{record} is not JSON; delete the folder and make it again") from None
-    for key, value in settings.items():
-        if known.get(key) != value:
-            raise ValueError(
-                f"{out} was made with {key}={known.get(key)}, not {value}; "
-                "give the same or another folder"
-            )

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import kinolex
-from kinolex import COMMANDS, Command, main
+from kinolex import COMMANDS, main
+from tokenizer.command_line import Command, build_parser, documented_in
 
 ROOT = Path(__file__).parent.parent
 PLAIN = [name for name, command in COMMANDS.items() if not command.takes_argv]
@@ -35,7 +36,7 @@ def test_help_says_what_every_option_means(name: str, capsys: pytest.CaptureFixt
     command = COMMANDS[name]
     module, _, function_name = command.target.partition(":")
     function = getattr(importlib.import_module(module), function_name)
-    documented = kinolex._documented(function.__doc__)
+    documented = documented_in(function.__doc__)
     for option in function.__annotations__:
         if option != "return":
             assert (option in text) != (option == "open_model_prior")  # that is not the user's
@@ -50,7 +51,7 @@ def test_the_example_in_the_help_can_be_typed(name: str) -> None:
     for example in typed:
         assert example.startswith(f"{name} ")
         words = shlex.split(example.removeprefix(name))
-        kinolex.build_parser(name, COMMANDS[name], function).parse_args(words)
+        build_parser(name, COMMANDS[name], function).parse_args(words)
     assert typed or name in {"demo", "data make doom", "data make babyai", "data fetch"}
 
 

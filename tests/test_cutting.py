@@ -65,7 +65,7 @@ def test_a_folder_to_train_on_whose_splits_share_no_file(films, tmp_path):
     before = [file.stat().st_mtime_ns for file in written]
     assert cut(films, out, frames=4, heldout=["b.mkv"], height=8, width=8) == report
     assert [file.stat().st_mtime_ns for file in written] == before
-    with pytest.raises(ValueError, match="was cut with frames=4, not 3"):
+    with pytest.raises(ValueError, match="was made with frames=4, not 3"):
         cut(films, out, frames=3, heldout=["b.mkv"], height=8, width=8)
 
 
@@ -116,7 +116,7 @@ def test_errors_name_the_value(films, tmp_path, wrong, says):
 def test_a_folder_of_other_files_is_left_alone(films, tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(ValueError, match="holds other files"):
-        cut(films, tmp_path, heldout=["a.mkv"])
+        cut(films, tmp_path, frames=4, heldout=["a.mkv"])
 
 
 def test_a_split_without_a_clip_is_told_before_the_work(films, tmp_path):
@@ -127,4 +127,4 @@ def test_a_split_without_a_clip_is_told_before_the_work(films, tmp_path):
         pytest.raises(ValueError, match="short.mkv: no clip of 4 frames for heldout"),
     ):
         cut(tmp_path / "films", tmp_path / "clips", frames=4, heldout=["short.mkv"])
-    assert not (tmp_path / "clips" / "train").exists()
+    assert not (tmp_path / "clips").exists()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import kinolex
-from kinolex import COMMANDS, build_parser
+from kinolex import COMMANDS
+from tokenizer.command_line import build_parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

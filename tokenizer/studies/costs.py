@@ -94,7 +94,11 @@ class Cost:
 
 
 def measure_cost(design: Design, kind: Kind, shape: Shape, manner: Manner) -> Cost:
-    """Measure one piece of work in a new process; whatever goes wrong there becomes a reason."""
+    """Measure one piece of work in a new process.
+
+    What is refused there, or too large, becomes a reason. So does the end of the process; what
+    ended it, a mistake of ours too, stands on standard error.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe(duplex=False)
@@ -119,7 +123,7 @@ def _child(pipe: Any, design: Design, kind: Kind, shape: Shape, manner: Manner) 
     _limit_memory()
     try:
         pipe.send(_measure(design, kind, shape, manner))
-    except Exception as error:
+    except (MemoryError, RuntimeError, ValueError) as error:  # refusals; any other is a bug of ours
         text = " ".join(str(error).split()) or type(error).__name__
         short = isinstance(error, MemoryError) or "allocate memory" in text
         pipe.send(Cost(reason="out of memory" if short else f"{type(error).__name__}: {text}"))
