@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from data.clip import Clip, Question
 from data.shards import ShardWriter, TokenShards
@@ -24,6 +25,10 @@ from tokenizer.factored import FactoredBackbone
 from tokenizer.quantizer import FSQ
 from tokenizer.tokens import VideoTokens
 from tokenizer.transformer import TransformerBackbone
+
+# How long an example takes says what else the machine does, nothing of the law.
+settings.register_profile("laws", deadline=None)
+settings.load_profile("laws")
 
 CODES, BLOCKS, PER_BLOCK, BLOCK_FRAMES = 11, 2, 3, 2
 COLOURS = ("red", "blue", "green")

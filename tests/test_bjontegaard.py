@@ -45,7 +45,7 @@ def foreign(name: str, rates: list[float], qualities: list[float]) -> Curve:
 SEEDS, SHARES = st.integers(0, 1000), st.floats(0, 1)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_a_curve_has_no_gap_to_itself(seed: int) -> None:
     curve = made(seed)
@@ -54,7 +54,7 @@ def test_a_curve_has_no_gap_to_itself(seed: int) -> None:
         assert (delta.value, delta.low, delta.high) == (0.0, 0.0, 0.0)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(SEEDS, st.floats(0.6, 1.8))
 def test_scaled_bits_are_that_much_more_at_equal_quality(seed: int, factor: float) -> None:
     delta = bd_rate(made(seed, bits=factor), made(seed), resamples=20)
@@ -63,7 +63,7 @@ def test_scaled_bits_are_that_much_more_at_equal_quality(seed: int, factor: floa
     assert bd_rate(made(seed, bits=2.0), made(seed), resamples=0).value == pytest.approx(100)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(SEEDS, st.floats(-2.0, 2.0))
 def test_a_curve_lifted_by_some_db_is_so_much_better(seed: int, lift: float) -> None:
     delta = bd_quality(made(seed, error=10 ** (-lift / 10)), made(seed), resamples=20)
@@ -72,7 +72,7 @@ def test_a_curve_lifted_by_some_db_is_so_much_better(seed: int, lift: float) -> 
     assert delta.unit == "dB"
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(SEEDS, SEEDS)
 def test_swapping_curves_swaps_the_sign(seed: int, other: int) -> None:
     a, b = made(seed), made(other)
@@ -94,7 +94,7 @@ def test_the_interval_holds_the_point_and_repeats(seed: int) -> None:
         assert delta != function(a, b, resamples=100, seed=1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(1, 12), st.floats(1, 12), st.floats(20, 30), st.permutations(range(5)))
 def test_straight_lines_have_the_gap_of_their_middles(
     slope: float, other: float, start: float, order: list[int]
@@ -112,7 +112,7 @@ def test_straight_lines_have_the_gap_of_their_middles(
     assert delta.overlap == pytest.approx((0.1, 0.9)) and delta.low is None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.floats(0.1, 3.0), min_size=2, max_size=6), SEEDS, st.floats(0, 1), st.floats(0, 1)
 )

@@ -58,7 +58,7 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     return made.eval()
 
 
-laws = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+laws = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 def noise(clips: int, length: int, height: int, width: int, seed: int = 0) -> Tensor:

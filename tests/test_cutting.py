@@ -29,7 +29,7 @@ def films(tmp_path_factory):
     return folder
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(frames=st.integers(1, 9), step=st.integers(1, 12), begin=st.integers(0, 5))
 def test_clips_are_the_stretches_of_the_file(films, frames, step, begin):
     whole = read_clip(films / "a.mkv").frames

@@ -100,7 +100,7 @@ class Priced:
         self.expectation.see(code)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     counts=st.lists(st.integers(1, 6), min_size=1, max_size=7),
     group=st.integers(1, 4),

@@ -46,7 +46,6 @@ ITEMS: st.SearchStrategy[Item] = st.one_of(TEXTS, videos(), st.just(Nothing()))
 DOCUMENTS = st.lists(ITEMS, max_size=4).map(lambda items: Document(tuple(items)))
 
 
-@settings(deadline=None)
 @given(DOCUMENTS, st.booleans())
 def test_documents_round_trip(document: Document, presets: bool) -> None:
     shown = [VideoFormat.of(i.tokens)[0] for i in document.items if isinstance(i, Video)]
@@ -115,7 +114,7 @@ def test_negative_times_are_refused() -> None:
         write(Document.of(Video(tokens)), BARE)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(2, 60))
 def test_any_walk_through_the_mask_is_a_document(seed: int, budget: int) -> None:
     grammar = Grammar(BARE)

@@ -74,7 +74,7 @@ def decode_in_turn(codec: Codec, codes: list[Tensor], height: int, width: int) -
     return torch.cat(parts)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     length=st.integers(1, 11),
     height=st.sampled_from([1, 5, 8, 11]),

@@ -44,7 +44,7 @@ def test_read_back(tmp_path, suffix, size):
     assert psnr(back.frames, frames) > {".gif": 25, ".mp4": 34, ".webm": 34}.get(suffix, 80)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.floats(0.002, 3.0), max_size=12),
     st.floats(0, 1000),
