@@ -13,6 +13,10 @@ SPARED = 2**28  # bytes that are left to others
 _DENIED = ("can't allocate memory", "could not create a memory", "out of memory", "bad_alloc")
 
 
+class OutOfMemory(ValueError):
+    """More memory was asked for than is free."""
+
+
 @contextmanager
 def bounded_memory(free: int | None = None) -> Iterator[None]:
     """Turns asking for more memory than is free into an error, until the block ends.
@@ -22,7 +26,7 @@ def bounded_memory(free: int | None = None) -> Iterator[None]:
             elsewhere nothing is bounded.
 
     Raises:
-        ValueError: More was asked for.
+        OutOfMemory: More was asked for.
     """
     held = _kilobytes("/proc/self/status", "VmData")
     if free is None:
@@ -40,7 +44,7 @@ def bounded_memory(free: int | None = None) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(word in str(error) for word in _DENIED):
             raise
-        raise ValueError(
+        raise OutOfMemory(
             f"this takes more than the {(min(bounds) - held) / 1e9:.1f} GB of memory that are "
             "free: make room, or scale pictures down before they are encoded (--height, --width)"
         ) from error

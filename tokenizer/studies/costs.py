@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tokenizer.backbone import Backbone
 from tokenizer.codec import Codec
 from tokenizer.learning import Learner
+from tokenizer.memory import OutOfMemory, bounded_memory
 from tokenizer.ordering import Order
 from tokenizer.quantizer import Quantizer
 from tokenizer.recipe import Recipe
@@ -120,13 +121,14 @@ def measure_cost(design: Design, kind: Kind, shape: Shape, manner: Manner) -> Co
 
 def _child(pipe: Any, design: Design, kind: Kind, shape: Shape, manner: Manner) -> None:
     warnings.simplefilter("ignore")
-    _limit_memory()
     try:
-        pipe.send(_measure(design, kind, shape, manner))
-    except (MemoryError, RuntimeError, ValueError) as error:  # refusals; any other is a bug of ours
-        text = " ".join(str(error).split()) or type(error).__name__
-        short = isinstance(error, MemoryError) or "allocate memory" in text
-        pipe.send(Cost(reason="out of memory" if short else f"{type(error).__name__}: {text}"))
+        with bounded_memory():  # so that it fails before the system kills others
+            cost = _measure(design, kind, shape, manner)
+    except OutOfMemory:
+        cost = Cost(reason="out of memory")
+    except (RuntimeError, ValueError) as error:  # refusals; any other is a bug of ours
+        cost = Cost(reason=" ".join(str(error).split()))
+    pipe.send(cost)
 
 
 def _measure(design: Design, kind: Kind, shape: Shape, manner: Manner) -> Cost:
@@ -189,22 +191,6 @@ def peak_memory() -> float:
 
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _limit_memory() -> None:
-    """Let this process have what is free now, so that it fails before the system kills others."""
-    import resource
-
-    try:
-        free = int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0])
-        held = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0])
-    except (OSError, IndexError):
-        return
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    limit = (free + held) * 1024
-    resource.setrlimit(
-        resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard)
-    )  # below 0 is no limit
 
 
 @cache
