@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenizer.layers import Past
+from tokenizer.layers import Linear, Past
 
 LONGEST = 256.0  # wavelength of the slowest rotation, in latents
 
@@ -101,10 +101,10 @@ class Attention(nn.Module):
     def __init__(self, channels: int, heads: int, view: View, joint: bool = True) -> None:
         super().__init__()
         self.heads, self.view, self.joint = heads, view, joint
-        self.query = nn.Linear(channels, channels, bias=False)
-        self.key = nn.Linear(channels, channels, bias=False)
-        self.value = nn.Linear(channels, channels, bias=False)
-        self.out = nn.Linear(channels, channels)
+        self.query = Linear(channels, channels, bias=False)
+        self.key = Linear(channels, channels, bias=False)
+        self.value = Linear(channels, channels, bias=False)
+        self.out = Linear(channels, channels)
         with torch.no_grad():
             self.out.weight.mul_(0.1)
 

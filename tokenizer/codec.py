@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -24,13 +23,9 @@ from tokenizer.blocks import (
     DecoderState,
     EncoderState,
     Reconstruction,
-    check_frames,
     check_streams,
-    pad_codes,
-    pad_frames,
-    to_float,
-    to_uint8,
-    warn_size,
+    to_blocks,
+    to_clips,
 )
 from tokenizer.factored import FactoredBackbone
 from tokenizer.identity import weights_hash, weights_version
@@ -39,7 +34,8 @@ from tokenizer.layers import Past
 from tokenizer.ordering import BlockLayout, Order, Ordering, order_grid
 from tokenizer.quantizer import FSQ, Quantized, Quantizer
 from tokenizer.rate import Served, Target, as_rates
-from tokenizer.rate_control import RateChoice, auto_count, start_probe, try_counts
+from tokenizer.rate_control import RateChoice
+from tokenizer.steps import decode_blocks, encode_frames, encode_rest
 from tokenizer.tokens import VideoTokens
 from tokenizer.whole import decode_clips, encode_clips
 
@@ -168,9 +164,8 @@ class Codec(nn.Module):
             rounding: Whether vectors are rounded to codes.
         """
         clips, length, _, height, width = frames.shape
-        x = to_float(pad_frames(frames, self.block_frames, self.backbone.space_stride))
-        num_blocks = x.shape[1] // self.block_frames
-        x = x.unflatten(1, (num_blocks, -1)).flatten(0, 1).transpose(1, 2)  # (B, 3, T, H, W)
+        x = to_blocks(frames, self.block_frames, self.backbone.space_stride)
+        num_blocks = len(x) // clips
         quantized = self._quantize(x, Past(num_blocks), rounding)
         if counts is None:
             counts = torch.full((clips,), quantized.codes.shape[1])
@@ -180,7 +175,7 @@ class Codec(nn.Module):
             self.grid(height, width),
             Past(num_blocks),
         )
-        pixels = pixels.transpose(1, 2).unflatten(0, (clips, num_blocks)).flatten(1, 2)
+        pixels = to_clips(pixels, num_blocks)
         codes = quantized.codes.unflatten(0, (clips, num_blocks))
         vectors = quantized.quantized.unflatten(0, (clips, num_blocks))
         pixels = pixels[:, :length, :, :height, :width]
@@ -220,7 +215,6 @@ class Codec(nn.Module):
         check_streams(rate, 1)
         return EncoderState(rate)
 
-    @torch.no_grad()
     def encode_step(self, frames: Tensor, state: EncoderState) -> tuple[list[Tensor], EncoderState]:
         """Code the next frames of S streams side by side.
 
@@ -231,69 +225,21 @@ class Codec(nn.Module):
         Returns:
             The codes of each block that is now whole, int64 (S, K), and the next state.
         """
-        check_frames(frames)
-        if state.pending is not None:
-            if state.pending.shape[-2:] != frames.shape[-2:]:
-                raise ValueError(
-                    f"frames of {frames.shape[-2]}x{frames.shape[-1]} after frames of "
-                    f"{state.pending.shape[-2]}x{state.pending.shape[-1]}: start a new stream"
-                )
-            frames = torch.cat([state.pending, frames], 1)
-        *_, height, width = frames.shape
-        check_streams(state.rate, len(frames))
-        served = self.served(height, width)
-        served.check(state.rate)
-        if state.num_frames == 0:
-            warn_size(self.trained_size, height, width)
-        blocks: list[Tensor] = []
-        past, number, probe = state.past, state.num_blocks, state.probe
-        while frames.shape[1] >= self.block_frames:
-            block, frames = frames[:, : self.block_frames], frames[:, self.block_frames :]
-            codes, past = self._encode_block(block, past)
-            if state.rate.auto is None:
-                count = served.count(state.rate, number)
-            else:
-                probe = probe or start_probe(self, state.rate, height, width)
-                probe = try_counts(self, probe, block[0], codes[0])[1]
-                count, probe = auto_count(probe, state.rate.auto * served.slots)
-            blocks.append(codes[:, :count])
-            number += 1
-        total = number * self.block_frames + frames.shape[1]
-        return blocks, EncoderState(state.rate, frames.clone(), past, number, total, probe)
+        return encode_frames(self, frames, state)
 
     def finish(self, state: EncoderState) -> list[Tensor]:
         """The codes of the last, part-filled block, its last frame repeated; [] if none is."""
-        if state.pending is None or state.pending.shape[1] == 0:
-            return []
-        late = self.block_frames - state.pending.shape[1]
-        last = state.pending[:, -1:].expand(-1, late, -1, -1, -1)
-        return self.encode_step(last, state)[0]
-
-    def _encode_block(
-        self, block: Tensor, past: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        remembered = Past(1, past)
-        block = to_float(pad_frames(block, 1, self.backbone.space_stride).to(self._device))
-        codes = self._quantize(block.transpose(1, 2), remembered).codes
-        return codes.cpu(), tuple(remembered.new)
+        return encode_rest(self, state)
 
     def start_decoding(self, height: int, width: int) -> DecoderState:
         """The state before the first block of streams of this many pixels."""
         return DecoderState(height, width)
 
-    @torch.no_grad()
     def decode_step(
         self, codes: Sequence[Tensor], state: DecoderState
     ) -> tuple[Tensor, DecoderState]:
         """Decode the next block of S streams: their codes int64 (K,), to uint8 (S, T, 3, H, W)."""
-        grid = self.grid(state.height, state.width)
-        slots = self.slots_per_block(state.height, state.width)
-        padded, counts = pad_codes(codes, slots, self.codebook_size)
-        past = Past(1, state.past)
-        vectors = self.quantizer.vectors(padded.to(self._device))
-        pixels = self._decode(vectors, counts, grid, past)[..., : state.height, : state.width]
-        state = replace(state, past=tuple(past.new), num_blocks=state.num_blocks + 1)
-        return to_uint8(pixels.transpose(1, 2)).cpu(), state
+        return decode_blocks(self, [codes], state)
 
     # --- whole clips
 
@@ -354,10 +300,6 @@ class Codec(nn.Module):
     def decode_batch(self, tokens: Sequence[VideoTokens]) -> list[Clip]:
         """Decode clips, those of one size and number of blocks together."""
         return decode_clips(self, tokens)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
 
     # --- on disk
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+ROWS = 32  # vectors, a multiple of which is rounded alike wherever each stands
 LARGEST = 2**24  # codes; float32 counts no further, and all code vectors must fit in memory
 
 
@@ -38,7 +39,14 @@ class Quantizer(nn.Module):
     def forward(self, vectors: Tensor, rounding: bool = True) -> Quantized:
         """Quantize (B, N, D); without `rounding` the vectors pass bounded but unrounded."""
         with torch.autocast(vectors.device.type, enabled=False):
-            return self.quantize(vectors.float(), rounding)
+            vectors = vectors.float()
+            if torch.is_grad_enabled():
+                return self.quantize(vectors, rounding)
+            count = vectors.shape[:-1].numel()
+            rows = F.pad(vectors.flatten(0, -2), (0, 0, 0, -count % ROWS))
+            made = self.quantize(rows[None], rounding)
+            quantized = made.quantized[0, :count].view_as(vectors)
+            return Quantized(quantized, made.codes[0, :count].view(vectors.shape[:-1]), made.loss)
 
     def quantize(self, vectors: Tensor, rounding: bool) -> Quantized:
         raise NotImplementedError
