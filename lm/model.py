@@ -172,11 +172,9 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
         self.head = None if config.tied else nn.Linear(config.width, config.num_ids, bias=False)
-        frequencies = config.rope_theta ** (-torch.arange(0, config.head_dim, 2) / config.head_dim)
-        angles = torch.arange(config.context)[:, None] * frequencies  # (context, E / 2)
-        cos, sin = angles.cos(), angles.sin()
-        self.register_buffer("cos", torch.cat([cos, cos], dim=-1), persistent=False)
-        self.register_buffer("sin", torch.cat([-sin, sin], dim=-1), persistent=False)
+        cos, sin = rope_tables(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
         self._initialise()
 
     def _feature_map(self) -> nn.Linear | None:
@@ -269,6 +267,15 @@ class Decoder(nn.Module):
     @property
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def rope_tables(config: Sizes, dtype: torch.dtype = torch.float32) -> Rope:
+    """Cosines and signed sines of every position, (context, E), computed in `dtype`."""
+    steps = torch.arange(0, config.head_dim, 2, dtype=dtype)
+    frequencies = config.rope_theta ** (-steps / config.head_dim)
+    angles = torch.arange(config.context)[:, None] * frequencies  # (context, E / 2)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:

@@ -184,6 +184,7 @@ def prefill(
         min(longest + room, config.context),
         config.kv_heads,
         config.head_dim,
+        dtype=model.table.weight.dtype,
         device=device,
     )
     ids = torch.zeros(len(rows), longest, dtype=torch.int64)

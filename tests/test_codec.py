@@ -19,7 +19,7 @@ from tokenizer.backbone import Backbone, ConvBackbone
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
 from tokenizer.layers import Past
-from tokenizer.quantizer import FSQ, Unquantized
+from tokenizer.quantizer import FSQ, ResidualVQ, Unquantized
 from tokenizer.rate import Rate
 from tokenizer.transformer import Kind, TransformerBackbone
 
@@ -35,21 +35,24 @@ from tokenizer.transformer import Kind, TransformerBackbone
         (TransformerBackbone, {"attention": "factored"}),
         (TransformerBackbone, {"attention": "window", "reach": 2}),
         (TransformerBackbone, {"attention": "queries", "sees": "past"}),
+        (FactoredBackbone, {"rate_conditioned": True, "depth": 3}),
     ],
     ids=[
         *("conv", "factored", "conv-summary", "factored-summary", "rate-conditioned"),
-        *("full-attention", "factored-attention", "window", "queries"),
+        *("full-attention", "factored-attention", "window", "queries", "residual-depth"),
     ],
 )
 def codec(request: pytest.FixtureRequest) -> Codec:
     """A tiny codec of random weights: 2 latents in time per block of 4 frames, 8 pixels a side."""
     torch.manual_seed(0)
-    kind, choices = request.param
+    kind, choices = request.param[0], dict(request.param[1])
+    depth = choices.pop("depth", None)
     sizes = {"channels": 8, "latent_channels": 8, "blocks": 1, "latent_blocks": 1}
     if kind is TransformerBackbone:
         sizes = {"width": 8, "heads": 2, "blocks": 1}
     backbone: Backbone = kind(**sizes, **choices)
-    made = Codec(backbone, FSQ((8, 5, 5, 5)), block_frames=4)
+    quantizer = ResidualVQ(9, depth, 4, split=True) if depth else FSQ((8, 5, 5, 5))
+    made = Codec(backbone, quantizer, block_frames=4)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return made.eval()
@@ -228,7 +231,9 @@ def test_wrong_calls_say_what_is_right(codec: Codec) -> None:
         codec.encode(frames[:0])
     with pytest.raises(ValueError, match="2 rates for 1 clips"):
         codec.encode_batch(frames[None], None, [1.0, 2.0])
-    with pytest.raises(ValueError, match=r"codes of this codec lie in \[0, 1000\)"):
+    with pytest.raises(
+        ValueError, match=rf"codes of this codec lie in \[0, {codec.codebook_size}\)"
+    ):
         codec.decode_step([torch.tensor([1000])], codec.start_decoding(8, 8))
     slots = codec.slots_per_block(8, 8)
     with pytest.raises(ValueError, match=f"blocks have 1 to {slots}"):
@@ -270,6 +275,7 @@ def test_without_quantization_pixels_pass_but_nothing_decodes() -> None:
     [
         lambda: ConvBackbone(channels=16, latent_channels=32),
         lambda: FactoredBackbone(channels=16, latent_channels=32),
+        lambda: FactoredBackbone(channels=5, latent_channels=7, time_stride=8, summary=1),
         *(partial(TransformerBackbone, width=32, attention=kind) for kind in get_args(Kind)),
     ],
 )

@@ -15,7 +15,8 @@ from data.writing import write_video
 from kinolex import main
 from tokenizer.codec import Codec
 from tokenizer.commands import evaluate, shards
-from tokenizer.file_commands import decode, encode, info, prior
+from tokenizer.file_commands import decode, info, prior
+from tokenizer.file_encoding import encode
 from tokenizer.files import load_tokens
 from tokenizer.priors import StaticPrior
 

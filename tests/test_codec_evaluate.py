@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from data.clip import Clip
-from data.source import Skipped
+from data.source import Parts, Skipped
 from tokenizer.backbone import ConvBackbone
 from tokenizer.blocks import SizeWarning
 from tokenizer.codec import Codec
@@ -69,6 +72,56 @@ def test_figures_equal_those_of_whole_clips(codec: Codec) -> None:
         assert rate.packed_bits_per_pixel >= rate.bits_per_pixel
     assert "psnr" in report.protocol
     json.dumps(dataclasses.asdict(report), allow_nan=False)
+
+
+class Streamed:
+    """The same two clips as a source that reads from files has them: in parts, none held."""
+
+    name, skipped = Pair.name, Pair.skipped
+
+    def __init__(self) -> None:
+        self.alive: list[weakref.ref[Tensor]] = []
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Clip:
+        raise AssertionError("makes a clip whole")
+
+    def parts(self, index: int, length: int) -> Parts:
+        clip = Pair()[index]
+
+        def cut() -> Iterator[Clip]:
+            for part in clip.frames.split(length):
+                frames = part.clone()
+                self.alive.append(weakref.ref(frames))
+                yield Clip.from_frames(frames, fps=8)
+                del frames
+                assert sum(made() is not None for made in self.alive) <= 3
+
+        return Parts(len(clip), cut)
+
+
+def test_clips_in_parts_score_as_whole_ones(codec: Codec) -> None:
+    """At rates of every kind, those that must see the end among them."""
+    counts = (1, 2, 1)
+    asked = [Rate(1.0), *(Rate(**{name: value}) for name, value in (
+        ("share", 0.4), ("bits_per_pixel", 0.05), ("block_tokens", counts), ("auto", 0.5),
+        ("psnr", 4.5), ("psnr", 60.0), ("budget", 5),
+    ))]  # fmt: skip
+    source = Streamed()
+    whole, parts = (evaluate(codec, each, asked, by_clip=True) for each in (Pair(), source))
+    assert dataclasses.replace(parts, seconds=whole.seconds) == whole
+    assert len(source.alive) == 10  # two clips of 3 blocks and 1, begun once and gone through twice
+    pair = Pair()[0]
+    for score in whole.clips[0].rates:
+        tokens = codec.encode(pair, rate=score.rate)
+        error = squared_error(pair.frames, codec.decode(tokens).frames).mean()
+        assert score.psnr == pytest.approx(psnr(error), abs=1e-6)
+        assert score.tokens_per_frame == pytest.approx(tokens.tokens_per_frame)
+    told = [str(rate.rate) for rate in whole.rates]
+    assert told == ["full", *(str(rate) for rate in asked if str(rate) != "60 dB")]
+    assert whole.left_out["60 dB"] == 2 and whole.left_out["(1, 2, 1) a block"] == 1
 
 
 def test_baselines_are_what_they_say(codec: Codec) -> None:

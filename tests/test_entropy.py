@@ -41,8 +41,9 @@ class Fixed:
     def __init__(self, frequencies: np.ndarray) -> None:
         self.table, self.seen = frequencies, []
 
-    def start_block(self, count: int) -> None:
+    def start_block(self, count: int) -> np.ndarray:
         self.seen = []
+        return np.arange(count)
 
     def frequencies(self) -> np.ndarray:
         return self.table
@@ -53,9 +54,9 @@ class Fixed:
 
 def ideal_bits(codes: np.ndarray, expectation: Expectation) -> float:
     """The prior's own cross-entropy of a block."""
-    expectation.start_block(len(codes))
+    order = expectation.start_block(len(codes))
     bits = 0.0
-    for code in codes.tolist():
+    for code in codes[order].tolist():
         bits -= math.log2(expectation.frequencies()[code] / TOTAL)
         expectation.see(code)
     return bits

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenizer.entropy import Prior
-from tokenizer.file_reading import TokenReader, UnclosedWarning
+from tokenizer.file_reading import TokenReader
 from tokenizer.file_writing import TokenWriter
 from tokenizer.files import describe, load_tokens, save_tokens
 from tokenizer.ordering import BlockLayout
 from tokenizer.priors import AdaptivePrior, StaticPrior, measured, num_classes
+from tokenizer.record_file import UnclosedWarning
 from tokenizer.records import (
     BLOCK,
     INDEX,
@@ -35,9 +36,9 @@ from tokenizer.records import (
     pack_header,
     pack_index,
     pack_record,
-    varint,
 )
 from tokenizer.tokens import VideoTokens
+from tokenizer.varints import varint
 
 LAYOUT = BlockLayout("interlaced", time=2, space_stride=8, summary=2)
 SLOTS = 2 + 2 * 5 * 3  # at 33x17 pixels
@@ -427,3 +428,22 @@ def test_what_cannot_be_read_back_is_not_written(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="blocks 0 to 2: it has blocks 0 to 1"):
             reader.read_blocks(0, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.kvt"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_the_layout_of_several_tokens_a_place_round_trips(tmp_path: Path, depth: int) -> None:
+    layout = replace(LAYOUT, summary=0, depth=depth)
+    prior = AdaptivePrior(10, layout)
+    slots = layout.slots(33, 17)
+    made = VideoTokens(
+        codes=(torch.arange(slots) % 10, torch.arange(3)),
+        timestamps=torch.arange(3.0),
+        height=33,
+        width=17,
+        block_frames=2,
+        codebook_size=10,
+        codec_id="rvq10-2x8-abc",
+    )
+    save_tokens(made, tmp_path / "a.kvt", prior)
+    with TokenReader(tmp_path / "a.kvt") as reader:
+        assert reader.header.layout == layout and same(reader.read(), made)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenizer.ordering import Order, order_grid
+from tokenizer.ordering import BlockLayout, Order, order_grid
 
 sides = st.integers(1, 9)
 
@@ -70,3 +70,16 @@ def test_relative_order_does_not_depend_on_the_grid() -> None:
 def test_unknown_order() -> None:
     with pytest.raises(ValueError, match="order='spiral'"):
         order_grid("spiral", 1, 1, 1)  # pyright: ignore[reportArgumentType]
+
+
+def test_deeper_tokens_of_a_place_follow_all_first_ones() -> None:
+    flat, deep = BlockLayout("interlaced", 2, 8), BlockLayout("interlaced", 2, 8, depth=3)
+    slots = flat.slots(24, 16)
+    assert deep.slots(24, 16) == 3 * slots
+    tokens, places = deep.as_read(24, 16, 3 * slots)
+    once = flat.as_read(24, 16, slots)
+    for depth in range(3):
+        part = slice(depth * slots, (depth + 1) * slots)
+        assert torch.equal(tokens[part], once[0] + depth * slots)
+        assert torch.equal(places[part], once[1] + depth * slots)
+    assert BlockLayout(**deep.to_json()) == deep and BlockLayout(**flat.to_json()) == flat

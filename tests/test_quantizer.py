@@ -78,6 +78,40 @@ def test_every_code_has_its_own_vector_and_comes_back(quantizer: Quantizer) -> N
         assert vectors.abs().max() <= 1
 
 
+@pytest.mark.parametrize("kind", [ResidualVQ, ResidualFSQ])
+def test_split_depths_are_the_digits_of_the_folded_code(kind: type[Quantizer]) -> None:
+    sizes = (12, 3, 4) if kind is ResidualVQ else ((3, 4), 3)
+    torch.manual_seed(0)
+    folded, split = kind(*sizes).eval(), kind(*sizes, split=True).eval()
+    split.load_state_dict(folded.state_dict())
+    vectors = torch.randn(2, 9, folded.dim)
+    one, parts = folded(vectors), split(vectors)
+    assert parts.codes.shape == (2, 3 * 9) and int(parts.codes.max()) < split.codebook_size
+    digits = unfold(one.codes, split.codebook_size, 3)
+    assert torch.equal(parts.codes, torch.cat(digits, 1))
+    assert torch.equal(split.vectors(parts.codes), parts.quantized)
+    assert torch.allclose(parts.quantized.unflatten(1, (3, 9)).sum(1), one.quantized)
+    with pytest.raises(ValueError, match="set the quantizer's split to false"):
+        split.code_vectors()
+
+
+@pytest.mark.parametrize("rounding", [True, False])
+def test_split_depths_pass_the_gradient_of_the_folded(rounding: bool) -> None:
+    torch.manual_seed(0)
+    folded, split = ResidualVQ(12, 3, 4), ResidualVQ(12, 3, 4, split=True)
+    split.load_state_dict(folded.state_dict())
+    vectors, pull = torch.randn(2, 9, 4), torch.randn(2, 9, 4)
+    gradients, losses = [], []
+    for quantizer in (folded, split):
+        leaf = vectors.clone().requires_grad_()
+        out = quantizer(leaf, rounding)
+        summed = out.quantized.unflatten(1, (-1, 9)).sum(1)
+        ((summed * pull).sum() + out.loss).backward()
+        gradients.append(leaf.grad)
+        losses.append(out.loss)
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6) and losses[0] == losses[1]
+
+
 def test_codes_in_range_and_fp32_under_bf16(quantizer: Quantizer) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = quantizer((torch.randn(2, 200, quantizer.dim) * 5).bfloat16())

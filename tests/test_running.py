@@ -12,7 +12,8 @@ from data.folder_writing import write_folder
 from data.writing import write_video
 from tokenizer.codec import Codec
 from tokenizer.commands import evaluate, shards
-from tokenizer.file_commands import decode, encode
+from tokenizer.file_commands import decode
+from tokenizer.file_encoding import encode
 from tokenizer.files import load_tokens
 from tokenizer.running import running
 

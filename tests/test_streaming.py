@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import pickle
 import subprocess
 import sys
 import weakref
@@ -18,12 +19,16 @@ import torch
 from data.clip import Clip
 from data.reading import iterate_frames, read_clip
 from data.writing import write_video
+from tokenizer import steps, streaming
 from tokenizer.codec import Codec
-from tokenizer.file_commands import decode, encode_file
-from tokenizer.file_reading import UnclosedWarning
+from tokenizer.file_commands import decode
+from tokenizer.file_encoding import encode_file
+from tokenizer.file_reading import TokenReader
 from tokenizer.files import load_tokens, save_tokens
 from tokenizer.priors import AdaptivePrior
-from tokenizer.rate import FULL, Rate
+from tokenizer.rate import FULL, Rate, RateError
+from tokenizer.rate_control import RateStream, Reached
+from tokenizer.record_file import UnclosedWarning
 from tokenizer.streaming import choose_stream, decode_stream, encode_stream
 
 
@@ -53,11 +58,26 @@ def test_a_stream_makes_the_file_of_the_whole_clip(
         encode_stream(codec, camera(clip), tmp_path / "a.kvt", rate, prior)
         save_tokens(codec.encode(clip, rate=rate), tmp_path / "b.kvt", prior)
         assert (tmp_path / "a.kvt").read_bytes() == (tmp_path / "b.kvt").read_bytes()
-    chosen = choose_stream(codec, camera(clip), rate).tokens.codes
-    assert all(map(torch.equal, chosen, codec.encode(clip, rate=rate).codes))
 
 
-def test_a_stream_holds_no_more_than_a_block(codec: Codec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [1, 4, 9])
+@pytest.mark.parametrize("rate", [Rate(psnr=5.0), Rate(budget=7), Rate(auto=0.5)], ids=str)
+def test_a_stream_reaches_what_the_whole_clip_does(
+    codec: Codec, tmp_path: Path, length: int, rate: Rate
+) -> None:
+    clip = some_clip(length)
+    code = choose_stream if rate.whole_clip else encode_stream
+    whole = codec.choose_rate(clip, rate=rate)
+    for prior in (None, AdaptivePrior(codec.codebook_size, codec.layout)):
+        assert code(codec, camera(clip), tmp_path / "a.kvt", rate, prior) == Reached(
+            whole.psnr, whole.exact
+        )
+        save_tokens(whole.tokens, tmp_path / "b.kvt", prior)
+        assert (tmp_path / "a.kvt").read_bytes() == (tmp_path / "b.kvt").read_bytes()
+
+
+@pytest.mark.parametrize("rate", [Rate(0.5), Rate(auto=0.5)], ids=str)
+def test_a_stream_holds_no_more_than_a_block(codec: Codec, tmp_path: Path, rate: Rate) -> None:
     alive: list[weakref.ref] = []
 
     def watched() -> Iterator[tuple[np.ndarray, float]]:
@@ -66,8 +86,23 @@ def test_a_stream_holds_no_more_than_a_block(codec: Codec, tmp_path: Path) -> No
             del item
             assert sum(image() is not None for image in alive) <= codec.block_frames
 
-    encode_stream(codec, watched(), tmp_path / "a.kvt", Rate(0.5))
+    encode_stream(codec, watched(), tmp_path / "a.kvt", rate)
     assert len(alive) == 30
+    with TokenReader(tmp_path / "a.kvt") as reader:
+        assert reader.num_frames == 30
+
+
+def test_rates_that_look_ahead_hold_codes_in_few_bytes(codec: Codec) -> None:
+    """What is held of a block is its codes in two bytes each, and a number for each count."""
+    for rate in (Rate(psnr=1.0), Rate(budget=9)):
+        stream = RateStream(codec, rate, 64, 64)
+        frames = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+        codes = torch.full((codec.slots_per_block(64, 64),), codec.codebook_size - 1)
+        assert stream.add(frames, codes) is None and stream.probe is not None
+        held = sum(len(pickle.dumps(value)) for value in (stream._codes, stream._curves))
+        assert held < 2 * len(codes) + 9 * len(stream.probe.counts) + 300
+        (kept,) = stream.settle()
+        assert torch.equal(kept, codes[: len(kept)])
 
 
 def test_a_stream_that_breaks_off_leaves_its_blocks(codec: Codec, tmp_path: Path) -> None:
@@ -88,7 +123,11 @@ def test_streams_that_are_none(codec: Codec, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="0 frames"):
         encode_stream(codec, iter(()), tmp_path / "a.kvt")
     with pytest.raises(ValueError, match="0 frames"):
-        choose_stream(codec, iter(()), FULL)
+        choose_stream(codec, iter(()), tmp_path / "a.kvt", Rate(budget=9))
+    with pytest.raises(ValueError, match="does not wait for the last frame: use encode_stream"):
+        choose_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", FULL)
+    with pytest.raises(RateError, match="budget=99: this codec serves 1 to"):
+        choose_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", Rate(budget=99))
     with pytest.raises(ValueError, match="depends on the whole clip"):
         encode_stream(codec, camera(some_clip(2)), tmp_path / "a.kvt", Rate(budget=9))
     with pytest.raises(ValueError, match="this codec serves"):
@@ -107,22 +146,24 @@ def test_blocks_decoded_as_they_come_are_the_whole_clip(codec: Codec) -> None:
     assert torch.equal(torch.cat(parts), codec.decode(tokens).frames)
 
 
-def test_decoding_a_file_holds_no_more_than_a_block(
-    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("run", "passes"), [(1, 8), (3, 3), (99, 1)])
+def test_decoding_a_file_holds_no_more_than_a_pass(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: int, passes: int
 ) -> None:
     codec.save(tmp_path / "codec")
-    clip, alive, step = some_clip(30), list[weakref.ref](), Codec.decode_step
+    clip, alive = some_clip(30), list[weakref.ref]()
     save_tokens(codec.encode(clip), tmp_path / "a.kvt")
 
     def watched(*arguments: Any) -> Any:
-        pixels, state = step(*arguments)
+        pixels, state = steps.decode_blocks(*arguments)
         alive.append(weakref.ref(pixels))
         assert sum(made() is not None for made in alive) <= 2
         return pixels, state
 
-    monkeypatch.setattr(Codec, "decode_step", watched)
+    monkeypatch.setattr(streaming, "decode_blocks", watched)
+    monkeypatch.setattr(steps, "PASS_PIXELS", run * codec.block_frames * 9 * 17)
     decode(tmp_path / "a.kvt", tmp_path / "a.mkv", tmp_path / "codec")
-    assert len(alive) == 8
+    assert len(alive) == passes
     monkeypatch.undo()
     whole = codec.decode(codec.encode(clip)).frames
     assert torch.equal(read_clip(tmp_path / "a.mkv").frames, whole)
@@ -184,6 +225,39 @@ def test_a_stream_does_not_go_on_with_another_file(codec: Codec, tmp_path: Path)
         encode_stream(codec, items[5:], file, prior=prior, state=state)
     with pytest.raises(ValueError, match="holds 9x17 pixels"):
         encode_stream(codec, [(items[5][0][:8], 9.0)], file, state=state)
+
+
+def test_a_file_without_its_state_is_not_gone_on_with(codec: Codec, tmp_path: Path) -> None:
+    """Nor is it overwritten by what follows its frames."""
+    items, state, file = list(camera(some_clip(9))), tmp_path / "s.safetensors", tmp_path / "a.kvt"
+    encode_stream(codec, items[:5], file)
+    begun = file.read_bytes()
+    with pytest.raises(ValueError, match=r"a.kvt is there, but .*s.safetensors is not.*remove it"):
+        encode_stream(codec, items[5:], file, state=state)
+    assert file.read_bytes() == begun and not state.exists()
+    encode_stream(codec, items, file)  # without a state it is replaced
+    assert load_tokens(file).num_frames == 9
+
+
+@pytest.mark.parametrize("rate", [FULL, Rate(auto=0.5)], ids=str)
+def test_a_stream_that_breaks_off_is_gone_on_with(codec: Codec, tmp_path: Path, rate: Rate) -> None:
+    """After its last whole block, in a first and in a later run."""
+    items, state, file = list(camera(some_clip(15))), tmp_path / "s", tmp_path / "a.kvt"
+
+    def breaking(start: int, stop: int) -> Iterator[tuple[np.ndarray, float]]:
+        yield from items[start:stop]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_stream(codec, breaking(0, 3), tmp_path / "b.kvt", rate, state=tmp_path / "t")
+    assert not (tmp_path / "t").exists()  # no block, nothing to go on with
+    for start, stop in ((0, 6), (4, 11)):
+        with pytest.raises(KeyboardInterrupt):
+            encode_stream(codec, breaking(start, stop), file, rate, state=state)
+    encode_stream(codec, items[8:13], file, rate, state=state)
+    encode_stream(codec, items[13:], file, rate, state=state)
+    encode_stream(codec, items, tmp_path / "whole.kvt", rate)
+    assert file.read_bytes() == (tmp_path / "whole.kvt").read_bytes()
 
 
 def test_a_pipe_is_encoded_as_it_comes_and_decoded_to_a_pipe(codec: Codec, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tokenizer.training import CodecTraining, fit
 CONFIGS = Path(__file__).parents[1] / "configs" / "tokenizer"
 QUANTIZER_OF = {  # of the deltas that change it
     "bsq": "BSQ",
+    "depth": "ResidualVQ",
     "lfq": "LFQ",
     "none": "Unquantized",
     "rfsq": "ResidualFSQ",
@@ -103,6 +106,21 @@ def test_ctrl_c_finishes_the_step_saves_and_exports(tmp_path: Path) -> None:
     checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 3
     assert run(tmp_path, "--ckpt_path=last").steps == 6
+
+
+@pytest.mark.slow  # starts two interpreters
+def test_two_processes_train_with_networks_that_join_late_and_one_reports(tmp_path: Path) -> None:
+    words = [
+        *("tokenizer", "fit", *TINY, f"--out={tmp_path}", "--model.recipe.gan_from=0.5"),
+        *(f"--config={CONFIGS / 'loss/gan.yaml'}", f"--config={CONFIGS / 'quantizer/simvq.yaml'}"),
+        *("--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "kinolex", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("steps: 6") == 1
+    assert Codec.load(tmp_path / "codec").quantizer.codebook_size == 1024
 
 
 def test_time_ends_a_run_and_drives_its_schedules(tmp_path: Path) -> None:

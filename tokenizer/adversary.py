@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from tokenizer.ranks import mean_over_ranks, num_ranks
+
 MOST = 1e4  # largest adaptive weight (VQGAN)
 
 
@@ -73,6 +75,7 @@ class Adversary(nn.Module):
             now = torch.stack(
                 [torch.stack([s.mean() for s in x]) for x in (real_scores, made_scores)]
             )
+            now = mean_over_ranks(now)
             if bool(now.isfinite().all()):
                 self.means.lerp_(now.T.to(self.means.dtype), 1 - self.decay)
         return torch.stack(losses).mean()
@@ -84,9 +87,10 @@ def balance(wanted: Tensor, fooling: Tensor, pixels: Tensor) -> Tensor:
     VQGAN (arXiv 2012.09841) compares gradients at the last layer's weights; at that layer's output
     the ratio needs no pass through the codec, and no knowledge of its layers.
     """
-    ours, theirs = (
-        torch.autograd.grad(loss, pixels, retain_graph=True)[0].float().norm()
+    pulls = (
+        torch.autograd.grad(loss, pixels, retain_graph=True)[0].float()
         for loss in (wanted, fooling)
     )
+    ours, theirs = ((mean_over_ranks(p.square().sum()) / num_ranks()).sqrt() for p in pulls)
     ratio = (ours / (theirs + 1e-4)).clamp(max=MOST)
     return torch.where(ratio.isfinite(), ratio, torch.zeros_like(ratio)).detach()

@@ -17,6 +17,8 @@ from tokenizer.layers import BlockConv3d, ChannelNorm, Past, Pointwise, Residual
 from tokenizer.ordering import MAX_LEVEL, NOTHING
 from tokenizer.summary import Spread, Summarise
 
+ZERO_ALLOWED = ("blocks", "latent_blocks", "reach", "summary", "rate_conditioned")
+
 
 class Backbone(nn.Module):
     """The face: an encoder and a decoder over a summary and one grid of latents.
@@ -31,6 +33,17 @@ class Backbone(nn.Module):
         *("from_vector", "hops", "spread", "decoder", "widen", "up", "head_norm", "head"),
     )
     arguments: dict[str, Any]  # JSON values that build this backbone again
+
+    def remember(self, arguments: dict[str, Any]) -> None:
+        """Keep what this backbone was built from.
+
+        Raises:
+            ValueError: A number that must be positive is not.
+        """
+        for name, value in arguments.items():
+            if isinstance(value, int) and value < (0 if name in ZERO_ALLOWED else 1):
+                raise ValueError(f"{name}={value}: a {type(self).__name__} needs a positive number")
+        self.arguments, self.summary = arguments, arguments["summary"]
 
     def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
         """Pixels (B, 3, T, H, W) to vectors (B, summary + N, dim); `level` (N,) is how coarse a
@@ -88,7 +101,7 @@ class ConvBackbone(Backbone):
         summary: int = 0,
     ) -> None:
         super().__init__()
-        self.arguments = {
+        arguments = {
             "dim": dim,
             "patch": patch,
             "time_stride": time_stride,
@@ -99,10 +112,7 @@ class ConvBackbone(Backbone):
             "latent_blocks": latent_blocks,
             "summary": summary,
         }
-        self.summary = summary
-        for name, value in self.arguments.items():
-            if value < (0 if name.endswith("blocks") or name == "summary" else 1):
-                raise ValueError(f"{name}={value}: a ConvBackbone needs a positive number")
+        self.remember(arguments)
         self.patch, self.stride, self.time_stride = patch, stride, time_stride
         self.space_stride = patch * stride
         wide, folded = latent_channels, channels * time_stride * stride * stride

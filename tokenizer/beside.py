@@ -59,6 +59,8 @@ class Beside(nn.Module):
                 f"weights.prior={weights.prior:g} with {codec.codebook_size} codes: the prior "
                 f"scores every code, it can be had for 2 to {MOST_CODES}"
             )
+        if weights.prior:
+            codec.code_vectors()  # raises where codes have none
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.prior = CodePrior(codec.quantizer.dim) if weights.prior else None

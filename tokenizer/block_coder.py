@@ -35,12 +35,12 @@ class BlockCoder:
         if prior.codec_id not in (None, header.codec_id):
             raise ValueError(
                 f"the prior {prior.name} is of codec {prior.codec_id}, the tokens are of "
-                f"{header.codec_id}: give a prior measured on its tokens"
+                f"{header.codec_id}: give a prior of that codec's tokens"
             )
         if prior.codebook_size != header.codebook_size:
             raise ValueError(
                 f"the prior {prior.name} knows {prior.codebook_size} codes, the tokens have "
-                f"{header.codebook_size}: give a prior measured on tokens of their codec"
+                f"{header.codebook_size}: give a prior of their codec's tokens"
             )
         self._slots = prior.layout.slots(header.height, header.width)
 
@@ -107,7 +107,8 @@ def prior_of(header: Header, given: Prior | None) -> Prior | None:
         assert header.layout is not None, "headers are checked"
         given = AdaptivePrior(header.codebook_size, header.layout)
     if given is None:
-        raise ValueError(f"coded under the prior {header.prior}: give its file with --prior")
+        what = "the folder of that language model" if header.coding == "model" else "its file"
+        raise ValueError(f"coded under the prior {header.prior}: give {what} with --prior")
     if given.name != header.prior:
         raise ValueError(f"coded under the prior {header.prior}, not {given.name}: give that one")
     return given

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
@@ -19,6 +18,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from tokenizer.running import CLOCKS
+from tokenizer.running import Clock as ClockKind
+
 
 class Clock(Callback):
     """How much of a run is done, by steps and by time; ends the run when its time is over.
@@ -28,12 +30,13 @@ class Clock(Callback):
 
     Args:
         max_minutes: Time for the whole run, over all its resumptions; None leaves it to the steps.
+        kind: Whose time counts: the wall clock's, or this process's on processors.
     """
 
-    def __init__(self, max_minutes: float | None = None) -> None:
+    def __init__(self, max_minutes: float | None = None, kind: ClockKind = "wall") -> None:
         if max_minutes is not None and max_minutes <= 0:
             raise ValueError(f"max_minutes={max_minutes}: give a positive number, or leave it out")
-        self.max_minutes = max_minutes
+        self.max_minutes, self._now = max_minutes, CLOCKS[kind]
         self.progress = 0.0
         self.used = 0.0  # seconds before `started`
         self.started: float | None = None
@@ -45,10 +48,10 @@ class Clock(Callback):
     @property
     def seconds(self) -> float:
         """Seconds of training so far."""
-        return self.used + (0.0 if self.started is None else time.monotonic() - self.started)
+        return self.used + (0.0 if self.started is None else self._now() - self.started)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started = time.monotonic()
+        self.started = self._now()
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         steps = max(0, trainer.max_steps)  # -1 is Lightning's for no limit

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-import torch
 from torch import Tensor, nn
 
 from data.clip import Clip
@@ -24,15 +23,13 @@ from tokenizer.blocks import (
     EncoderState,
     Reconstruction,
     check_streams,
-    to_blocks,
-    to_clips,
 )
 from tokenizer.factored import FactoredBackbone
 from tokenizer.identity import weights_hash, weights_version
 from tokenizer.label_head import LabelHead
-from tokenizer.layers import Past
 from tokenizer.ordering import BlockLayout, Order, Ordering, order_grid
-from tokenizer.quantizer import FSQ, Quantized, Quantizer
+from tokenizer.passes import reconstruct
+from tokenizer.quantizer import FSQ, Quantizer
 from tokenizer.rate import Served, Target, as_rates
 from tokenizer.rate_control import RateChoice
 from tokenizer.steps import decode_blocks, encode_frames, encode_rest
@@ -77,6 +74,11 @@ class Codec(nn.Module):
                 f"backbone dim={self.backbone.arguments['dim']} with a quantizer of "
                 f"{self.quantizer.dim} dimensions: set the backbone's dim to {self.quantizer.dim}"
             )
+        if self.quantizer.depth > 1 and self.backbone.summary:
+            raise ValueError(
+                f"summary={self.backbone.summary} with {self.quantizer.depth} codes a vector: set "
+                "the backbone's summary to 0, or the quantizer's split to false"
+            )
         self.block_frames = block_frames
         self.order: Order = order
         self.trained_size = trained_size
@@ -100,7 +102,9 @@ class Codec(nn.Module):
         """Where the tokens of a block stand."""
         backbone = self.backbone
         time = self.block_frames // backbone.time_stride
-        return BlockLayout(self.order, time, backbone.space_stride, backbone.summary)
+        return BlockLayout(
+            self.order, time, backbone.space_stride, backbone.summary, self.quantizer.depth
+        )
 
     def code_vectors(self) -> Tensor:
         """The vector of every code, float32 (codebook_size, D)."""
@@ -163,39 +167,7 @@ class Codec(nn.Module):
             counts: int64 (S,), tokens kept of each of a clip's blocks; None keeps all.
             rounding: Whether vectors are rounded to codes.
         """
-        clips, length, _, height, width = frames.shape
-        x = to_blocks(frames, self.block_frames, self.backbone.space_stride)
-        num_blocks = len(x) // clips
-        quantized = self._quantize(x, Past(num_blocks), rounding)
-        if counts is None:
-            counts = torch.full((clips,), quantized.codes.shape[1])
-        pixels = self._decode(
-            quantized.quantized,
-            counts.repeat_interleave(num_blocks),
-            self.grid(height, width),
-            Past(num_blocks),
-        )
-        pixels = to_clips(pixels, num_blocks)
-        codes = quantized.codes.unflatten(0, (clips, num_blocks))
-        vectors = quantized.quantized.unflatten(0, (clips, num_blocks))
-        pixels = pixels[:, :length, :, :height, :width]
-        return Reconstruction(pixels, codes, vectors, quantized.loss)
-
-    def _quantize(self, pixels: Tensor, past: Past, rounding: bool = True) -> Quantized:
-        ordering = self.ordering(*pixels.shape[-2:])
-        vectors = self.backbone.encode(pixels, ordering.level.to(pixels.device), past)
-        told, placed = vectors.split((self.summary, vectors.shape[1] - self.summary), 1)
-        return self.quantizer(torch.cat([told, ordering.to_tokens(placed)], 1), rounding)
-
-    def _decode(
-        self, vectors: Tensor, counts: Tensor, grid: tuple[int, int, int], past: Past
-    ) -> Tensor:
-        ordering = order_grid(self.order, *grid)
-        tokens, hops = ordering.sources(counts.cpu() - self.summary)  # (B, N) both
-        tokens, hops = tokens.to(vectors.device), hops.to(vectors.device)
-        told, placed = vectors.split((self.summary, vectors.shape[1] - self.summary), 1)
-        placed = placed.gather(1, tokens[..., None].expand(-1, -1, vectors.shape[2]))
-        return self.backbone.decode(torch.cat([told, placed], 1), hops, grid, past, counts)
+        return reconstruct(self, frames, counts, rounding)
 
     # --- streams
 

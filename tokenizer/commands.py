@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from data.atomic import check_writable
+from data.source import Source
 from tokenizer.codec import Codec
 from tokenizer.diagnosing import diagnose as diagnose_codec
 from tokenizer.diagnosing import write_diagnosis
@@ -47,6 +48,9 @@ def evaluate(
 ) -> CodecReport:
     """Measure a codec on held-out clips beside trivial baselines.
 
+    Clips stream through block by block, so that any length fits; for psnr and budget they are read
+    twice, and their codes are held.
+
     Example: kinolex tokenizer evaluate --source scenes:easy --model runs/demo/model
 
     Args:
@@ -73,8 +77,6 @@ def evaluate(
         compile: Make kernels for the network first (torch.compile, wants a C++ compiler): pays on
             long jobs of one size only, and a few codes may differ by rounding.
     """
-    from data.source import open_source
-
     asked = [  # before the clips are opened, which may take long
         *(Rate(tokens_per_frame=each) for each in rates or []),
         *(Rate(share=each) for each in shares or []),
@@ -84,16 +86,7 @@ def evaluate(
         *(as_rates(1, None, {"rate": rate}) if rate else []),
     ]
     codec = open_codec(model)
-    clips = open_source(
-        source,
-        split=split or heldout_split(source),
-        num_frames=num_frames,
-        height=height,
-        width=width,
-        fps=fps,
-        strict=strict,
-        num_clips=num_clips,
-    )
+    clips = open_heldout(source, split, num_frames, height, width, fps, strict, num_clips)
     with progress_bar("evaluating") as progress, running(codec, precision, compile):
         return evaluate_codec(codec, clips, asked, num_clips, progress, by_clip=by_clip)
 
@@ -131,25 +124,12 @@ def diagnose(
         fps: Frames a second to sample at; every frame if left out.
         strict: Stop at the first clip that cannot be read.
     """
-    from data.source import open_source
-
     rate = FULL if share is None else Rate(share=share)
     if out is not None:
         check_writable(out / "diagnosis.json")
     codec = open_codec(model)
-    sources = [
-        open_source(
-            each,
-            split=split or heldout_split(each),
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            fps=fps,
-            strict=strict,
-            num_clips=num_clips,
-        )
-        for each in source
-    ]
+    shape = num_frames, height, width, fps
+    sources = [open_heldout(each, split, *shape, strict, num_clips) for each in source]
     with progress_bar("diagnosing") as progress:
         found = diagnose_codec(codec, sources, rate, num_clips, progress)
     return found if out is None else write_diagnosis(found, out)
@@ -242,6 +222,31 @@ def export(
     return export_codec(codec, out, height, width, ("pt2", "onnx") if onnx else ("pt2",))
 
 
+def open_heldout(
+    source: str,
+    split: str | None = None,
+    num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    fps: float | None = None,
+    strict: bool = False,
+    num_clips: int | None = None,
+) -> Source:
+    """A source to evaluate on: arguments are those of `open_source`, but for `split`."""
+    from data.source import open_source
+
+    return open_source(
+        source,
+        split=split or heldout_split(source),
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        fps=fps,
+        strict=strict,
+        num_clips=num_clips,
+    )
+
+
 def heldout_split(source: str) -> str:
     """The split to evaluate on: heldout, or all of a folder that has no splits."""
     from data.layout import WHOLE, split_names
@@ -250,7 +255,7 @@ def heldout_split(source: str) -> str:
     path = Path(source)
     if not path.is_dir() or any((path / name).is_dir() for name in names):
         return "heldout"
-    warnings.warn(f"{source} has no splits: all its clips are evaluated", stacklevel=3)
+    warnings.warn(f"{source} has no splits: all its clips are evaluated", stacklevel=4)
     return WHOLE
 
 

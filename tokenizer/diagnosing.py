@@ -18,7 +18,7 @@ from torch import Tensor
 from data.atomic import write_atomically
 from data.labels import MOST_CLASSES
 from data.source import Source, parts_of
-from tokenizer.blocks import SizeWarning
+from tokenizer.blocks import SizeWarning, check_streams
 from tokenizer.codec import Codec
 from tokenizer.diagnosis import Diagnosis, LeakCheck, SourceDiagnosis
 from tokenizer.evaluate import Progress, warn_of_sizes
@@ -33,6 +33,8 @@ from tokenizer.probes import (
     Shown,
 )
 from tokenizer.rate import FULL, Rate
+from tokenizer.rate_control import RateStream
+from tokenizer.streaming import code_parts
 from tokenizer.tally import MeanColour, Tally
 
 METRICS = (
@@ -66,6 +68,7 @@ def diagnose(
         )
     if num_clips is not None and num_clips < 1:
         raise ValueError(f"num_clips={num_clips}: a diagnosis wants at least one clip")
+    check_streams(rate, 1)
     began = time.perf_counter()
     counts = [len(s) if num_clips is None else min(num_clips, len(s)) for s in sources]
     usage, found = CodeUsage(codec.codebook_size), []
@@ -120,15 +123,16 @@ class _Look:
 
     def _blocks(self, index: int) -> Iterator[Shown]:
         """The blocks of a clip, coded and decoded one after the other."""
-        codec = self.codec
-        state, decoder = codec.start(rate=self.rate), None
+        codec, chosen, decoder = self.codec, None, None
         before: tuple[Tensor, Tensor] | None = None
-        for part in parts_of(self.source, index, codec.block_frames):
-            self.sizes[part.height, part.width] = None
-            coded, state = codec.encode_step(part.frames[None], state)
-            kept = (coded or codec.finish(state))[0][0]
-            decoder = decoder or codec.start_decoding(part.height, part.width)
-            pixels, decoder = codec.decode_step([kept], decoder)
+        parts = parts_of(self.source, index, codec.block_frames)
+        for part, codes in code_parts(codec, parts):
+            size = part.height, part.width
+            self.sizes[size] = None
+            chosen = chosen or RateStream(codec, self.rate, *size)
+            kept = chosen.add(part.frames, codes)
+            assert kept is not None, "rates of the whole clip are refused"
+            pixels, decoder = codec.decode_step([kept], decoder or codec.start_decoding(*size))
             if not self.leaks:
                 self.leaks = check_leaks(codec, part.frames)
             frames, decoded = part.frames.float(), pixels[0, : len(part)].float()

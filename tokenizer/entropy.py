@@ -23,8 +23,8 @@ MAX_CODEBOOK = 1 << 20  # above, too little of TOTAL is left over one for each c
 class Expectation(Protocol):
     """What a prior expects at one place of a stream; told every code, in order."""
 
-    def start_block(self, count: int) -> None:
-        """A block of `count` tokens begins."""
+    def start_block(self, count: int) -> np.ndarray:
+        """A block of `count` tokens begins: int64 (count,), the order in which it wants them."""
         ...
 
     def frequencies(self) -> np.ndarray:
@@ -48,7 +48,7 @@ class Prior(Protocol):
 
     @property
     def kind(self) -> str:
-        """The coding it makes: static, adaptive."""
+        """The coding it makes: static, adaptive, model."""
         ...
 
     @property
@@ -115,9 +115,9 @@ def share_out(weights: np.ndarray) -> np.ndarray:
 def encode_codes(codes: np.ndarray, expectation: Expectation) -> bytes:
     """A block's codes int64 (count,), range coded; `expectation` is told them."""
     encoder = stream.queue.RangeEncoder()
-    expectation.start_block(len(codes))
+    order = expectation.start_block(len(codes))
     table, model = None, None
-    for code in codes.tolist():
+    for code in codes[order].tolist():
         frequencies = expectation.frequencies()
         if frequencies is not table:
             table, model = frequencies, _exact_model(frequencies)
@@ -135,10 +135,10 @@ def decode_codes(payload: bytes, count: int, expectation: Expectation) -> np.nda
     """
     words = np.frombuffer(payload + bytes(-len(payload) % 4), dtype=">u4").astype(np.uint32)
     decoder = stream.queue.RangeDecoder(words)
-    expectation.start_block(count)
+    order = expectation.start_block(count)
     table, model = None, None
     codes = np.zeros(count, dtype=np.int64)
-    for place in range(count):
+    for place in order.tolist():
         frequencies = expectation.frequencies()
         if frequencies is not table:
             table, model = frequencies, _exact_model(frequencies)
@@ -153,8 +153,8 @@ def decode_codes(payload: bytes, count: int, expectation: Expectation) -> np.nda
 
 def tell(codes: np.ndarray, expectation: Expectation) -> None:
     """Tell an expectation the codes of a block that was coded without it."""
-    expectation.start_block(len(codes))
-    for code in codes.tolist():
+    order = expectation.start_block(len(codes))
+    for code in codes[order].tolist():
         expectation.see(code)
 
 

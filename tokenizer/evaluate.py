@@ -1,7 +1,7 @@
 """Codec evaluation: reconstruction at several rates beside trivial baselines, with its protocol.
 
-Clips are decoded and scored block by block, so that memory holds little besides the clip itself.
-It knows pixels and codes, not what the clips show.
+Clips stream through block by block; nothing is held of them but sums, and where a rate depends on
+the whole clip, its codes. It knows pixels and codes, not what the clips show.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from data.clip import Clip
-from data.source import Source
+from data.source import Parts, Source, parts_of
 from tokenizer.blocks import SizeWarning, is_far
 from tokenizer.codec import Codec
 from tokenizer.metrics import CodeUsage, moving, psnr
 from tokenizer.rate import FULL, Rate, RateError, packed_bytes
-from tokenizer.rate_control import RateControl
+from tokenizer.rate_control import RateStream
 from tokenizer.reporting import ClipRate, ClipScore, CodecReport, RateScore
+from tokenizer.streaming import code_parts
 from tokenizer.tally import MeanColour, Tally
 
 Progress = Callable[[float, int], None]  # clips done, parts of one included; in all
@@ -105,14 +106,16 @@ def evaluate(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SizeWarning)  # one for all clips follows
         for number in range(total):
-            clip = source[number]
-            sizes[clip.height, clip.width] = None
-            frames += len(clip)
+            parts = parts_of(source, number, codec.block_frames)
+            start = next(iter(parts))
+            sizes[start.height, start.width] = None
+            frames += parts.num_frames
             told = _telling(number, total, progress)
-            scores = _score_clip(codec, clip, meters, mean, first, told)
+            scores = _score_clip(codec, parts, start, meters, mean, first, told)
             if by_clip:
-                still, name = psnr(first.clip_errors[-1]), clip.source or f"{source.name} {number}"
-                clips.append(ClipScore(name, clip.height, clip.width, len(clip), still, scores))
+                still, name = psnr(first.clip_errors[-1]), start.source or f"{source.name} {number}"
+                size = start.height, start.width
+                clips.append(ClipScore(name, *size, parts.num_frames, still, scores))
     warn_of_sizes(codec, sizes)
     return CodecReport(
         codec_id=codec.codec_id,
@@ -154,40 +157,57 @@ def warn_of_sizes(codec: Codec, sizes: Iterable[tuple[int, int]]) -> None:
 @torch.no_grad()
 def _score_clip(
     codec: Codec,
-    clip: Clip,
+    parts: Parts,
+    start: Clip,
     meters: Sequence[_Meter],
     mean: MeanColour,
     first: Tally,
     told: Callable[[float], None],
 ) -> list[ClipRate]:
-    """Code one clip at each rate; its own score at each that it can have."""
-    blocks = clip.frames.split(codec.block_frames)
-    codes, state = [], codec.start()
-    for block in blocks:
-        coded, state = codec.encode_step(block[None], state)
-        codes += coded
-    codes += codec.finish(state)
-    chosen, decoders = {}, {}
+    """Code one clip at each rate; its own score at each that it can have.
+
+    It is gone through once more where rates depend on all of it.
+    """
+    size, chosen = (start.height, start.width), dict[_Meter, RateStream]()
+    served, num_blocks = codec.served(*size), -(-parts.num_frames // codec.block_frames)
     for meter in meters:
         try:
-            control = RateControl(codec, meter.rate, clip.height, clip.width)
-            for block, coded in zip(blocks, codes, strict=True):
-                control.add(block, coded[0])
-            chosen[meter] = control.choose(clip.timestamps).tokens.codes
-            decoders[meter] = codec.start_decoding(clip.height, clip.width)
+            served.check(meter.rate, num_blocks)
+            chosen[meter] = RateStream(codec, meter.rate, *size)
         except RateError:
             meter.left_out += 1
-    previous: Tensor | None = None
-    start = clip.frames[:1]
-    for number, frames in enumerate(blocks):
-        mask = moving(frames, previous)
-        for meter, kept in chosen.items():
-            pixels, decoders[meter] = codec.decode_step([kept[number]], decoders[meter])
-            meter.add(frames, pixels[0, : len(frames)], mask, kept[number])
-        mean.see(frames)
-        first.add(frames, start.expand_as(frames), mask)
-        previous = frames[-1]
-        told((number + 1) / len(blocks))
+    passes = 1 + any(meter.rate.whole_clip for meter in chosen)
+    decoders = dict.fromkeys(chosen, codec.start_decoding(*size))
+
+    def show(meter: _Meter, part: Clip, mask: Tensor, kept: Tensor) -> None:
+        pixels, decoders[meter] = codec.decode_step([kept], decoders[meter])
+        meter.add(part.frames, pixels[0, : len(part)], mask, kept)
+
+    previous, done = None, 0
+    for part, codes in code_parts(codec, parts):
+        mask = moving(part.frames, previous)
+        for meter, stream in chosen.items():
+            kept = stream.add(part.frames, codes)
+            if kept is not None:
+                show(meter, part, mask, kept)
+        mean.see(part.frames)
+        first.add(part.frames, start.frames[:1].expand_as(part.frames), mask)
+        previous, done = part.frames[-1], done + len(part)
+        told(done / (passes * parts.num_frames))
     for tally in (mean, first):
         tally.end_clip()
+    settled: dict[_Meter, Iterator[Tensor]] = {}
+    for meter in [meter for meter in chosen if meter.rate.whole_clip]:
+        try:
+            settled[meter] = chosen[meter].settle()
+        except RateError:
+            meter.left_out += 1
+            del chosen[meter]
+    previous = None
+    for part in parts if settled else ():
+        mask = moving(part.frames, previous)
+        for meter, blocks in settled.items():
+            show(meter, part, mask, next(blocks))
+        previous, done = part.frames[-1], done + len(part)
+        told(done / (passes * parts.num_frames))
     return [meter.end_clip() for meter in chosen]

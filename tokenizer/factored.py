@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tokenizer.backbone import Backbone
 from tokenizer.convolution import convolve, small_conv3d, worthwhile
+from tokenizer.latents import LatentBackbone, Norm, fold, unfold
 from tokenizer.layers import Linear, Past, silu
 from tokenizer.ordering import MAX_LEVEL, NOTHING
 from tokenizer.rate_conditioning import RateModulation, describe
 from tokenizer.summary import Spread, Summarise
-
-ZERO_ALLOWED = ("summary", "rate_conditioned")
 
 
 class Spatial(nn.Conv2d):
@@ -57,17 +54,6 @@ class Temporal(Linear):
         return super().forward(torch.cat([x[:, :-2], x[:, 1:-1], x[:, 2:]], -1))
 
 
-class Norm(nn.Module):
-    """RMS norm over the channels of each place, with a learned gain."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.gain.to(x.dtype), 1e-6)
-
-
 class FactoredResidual(nn.Module):
     """x + temporal(activation(spatial(norm(x)))), the norm's outcome modulated by the rate."""
 
@@ -86,7 +72,7 @@ class FactoredResidual(nn.Module):
         return x + self.temporal(silu(self.spatial(y)), past)
 
 
-class FactoredBackbone(Backbone):
+class FactoredBackbone(LatentBackbone):
     """Block-causal convolutions, space and time apart: several times quicker on a CPU.
 
     Args:
@@ -116,7 +102,7 @@ class FactoredBackbone(Backbone):
         rate_conditioned: bool = False,
     ) -> None:
         super().__init__()
-        self.arguments = {
+        arguments = {
             "dim": dim,
             "patch": patch,
             "time_stride": time_stride,
@@ -128,11 +114,9 @@ class FactoredBackbone(Backbone):
             "summary": summary,
         }
         if rate_conditioned:  # left out otherwise: codecs keep the name they had before it
-            self.arguments["rate_conditioned"] = True
-        for name, value in self.arguments.items():
-            if value < (0 if name.endswith("blocks") or name in ZERO_ALLOWED else 1):
-                raise ValueError(f"{name}={value}: a FactoredBackbone needs a positive number")
-        self.summary = summary
+            arguments["rate_conditioned"] = True
+        self.remember(arguments)
+        self.rate_conditioned = rate_conditioned
         self.patch, self.stride, self.time_stride = patch, stride, time_stride
         self.space_stride = patch * stride
         wide, folded = latent_channels, channels * time_stride * stride * stride
@@ -166,10 +150,7 @@ class FactoredBackbone(Backbone):
         x = x + self.level(level).view(x.shape[1:])
         for block in self.encoder:
             x = block(x, past)
-        vectors = self.to_vector(x).flatten(1, 3)  # (B, N, dim)
-        if self.summarise is None:
-            return vectors
-        return torch.cat([self.summarise(x), vectors], 1)
+        return self.to_vectors(x)
 
     def decode(
         self,
@@ -179,14 +160,8 @@ class FactoredBackbone(Backbone):
         past: Past,
         counts: Tensor,
     ) -> Tensor:
-        told, placed = vectors[:, : self.summary], vectors[:, self.summary :]
-        placed = placed * (hops < NOTHING)[:, :, None]
-        x = self.from_vector(placed) + self.hops(hops)  # (B, N, C)
-        if self.spread is not None:
-            x = x + self.spread(told, counts)[:, None]
-        x = x.unflatten(1, grid)
-        told_rate = self.arguments.get("rate_conditioned", False)
-        rate = describe(counts.to(x.device) / vectors.shape[1]) if told_rate else None
+        x = self.to_features(vectors, hops, grid, counts)
+        rate = describe(counts.to(x.device) / vectors.shape[1]) if self.rate_conditioned else None
         for block in self.decoder:
             x = block(x, past, rate)
         x = unfold(self.widen(x), self.time_stride, self.stride)  # (B, T, H/patch, W/patch, C)
@@ -194,19 +169,3 @@ class FactoredBackbone(Backbone):
             x = block(x, past, rate)
         x = unfold(self.head(self.head_norm(x)), 1, self.patch)
         return x.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W)
-
-
-def fold(x: Tensor, time: int, space: int) -> Tensor:
-    """Space and time to depth: (B, T, H, W, C) -> (B, T/time, H/space, W/space, time*space²*C)."""
-    b, t, h, w, c = x.shape
-    x = x.reshape(b, t // time, time, h // space, space, w // space, space, c)
-    x = x.permute(0, 1, 3, 5, 2, 4, 6, 7)
-    return x.reshape(b, t // time, h // space, w // space, time * space * space * c)
-
-
-def unfold(x: Tensor, time: int, space: int) -> Tensor:
-    """Depth to space and time, the inverse of `fold`."""
-    b, t, h, w, c = x.shape
-    x = x.reshape(b, t, h, w, time, space, space, c // (time * space * space))
-    x = x.permute(0, 1, 4, 2, 5, 3, 6, 7)
-    return x.reshape(b, t * time, h * space, w * space, c // (time * space * space))

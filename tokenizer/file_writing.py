@@ -16,14 +16,15 @@ from zlib import crc32
 from torch import Tensor
 
 from tokenizer.block_coder import BlockCoder
+from tokenizer.block_times import check_times
 from tokenizer.entropy import Prior
-from tokenizer.file_reading import TokenReader, UnclosedWarning
+from tokenizer.file_reading import TokenReader
+from tokenizer.record_file import UnclosedWarning
 from tokenizer.records import (
     WORD,
     Block,
     Header,
     Index,
-    check_times,
     pack_block,
     pack_header,
     pack_index,

@@ -27,7 +27,7 @@ class TokenFile:
     version: int
     closed: bool  # whether its writer came to its end; if not, the figures are of what is there
     codec_id: str
-    coding: str  # packed, static, adaptive
+    coding: str  # packed, static, adaptive, model
     prior: str | None  # the prior's name with its version or hash
     height: int  # pixels
     width: int  # pixels

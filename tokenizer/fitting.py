@@ -10,7 +10,8 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from tokenizer.arguments import plain_error
 from tokenizer.callbacks import Clock, FiniteGuard, LastCheckpoint
+from tokenizer.running import Clock as ClockKind
 from tokenizer.time_bar import TimeBar
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
@@ -106,6 +108,13 @@ class FitCLI(LightningCLI):
             help="Time for the run, resumptions included; schedules follow time or max_steps",
         )
         parser.add_argument(
+            "--clock",
+            type=ClockKind,
+            default="wall",
+            help="What max_minutes counts: wall, or cpu: this process's time on processors (of all "
+            "its threads together), for machines shared with other work",
+        )
+        parser.add_argument(
             "--checkpoint_every", type=int, default=500, help="Steps between two last.ckpt"
         )
 
@@ -153,7 +162,7 @@ class FitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config: Any = self.config_init
         model = self.model
-        self.clock = Clock(config.max_minutes)
+        self.clock = Clock(config.max_minutes, config.clock)
         self.last = LastCheckpoint(self.checkpoints, config.checkpoint_every)
         callbacks = [self.clock, FiniteGuard(), self.last, *(config.trainer.callbacks or [])]
         if (monitor := getattr(model, "monitor", None)) is not None:
@@ -223,17 +232,20 @@ def fit(
         prog: The command, for usage and errors.
         default_out: Folder of the run where --out is not given.
     """
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=PossibleUserWarning)  # workers, log intervals
-        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # resumption
-        warnings.filterwarnings(
-            "ignore", message=r"(?s).*(Jsonargparse|in v5\.0\.0)"
-        )  # Lightning's
-        for category in (FutureWarning, DeprecationWarning):  # libraries among themselves
-            warnings.filterwarnings("ignore", category=category)
-        cli = FitCLI(
+    with _quiet():
+        return prepare(model_class, datamodule_class, argv, prog, default_out).run()
+
+
+def prepare(
+    model_class: type[LightningModule],
+    datamodule_class: type[LightningDataModule],
+    argv: Sequence[str],
+    prog: str,
+    default_out: str = "runs/fit",
+) -> FitCLI:
+    """What `fit` runs: model, data and trainer by the same arguments, before any step or file."""
+    with _quiet():
+        return FitCLI(
             model_class,
             datamodule_class,
             args=list(argv),
@@ -257,4 +269,19 @@ def fit(
             },
             default_out=default_out,
         )
-        return cli.run()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what libraries tell each other."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=PossibleUserWarning)  # workers, log intervals
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # resumption
+        warnings.filterwarnings(
+            "ignore", message=r"(?s).*(Jsonargparse|in v5\.0\.0)"
+        )  # Lightning's
+        for category in (FutureWarning, DeprecationWarning):  # libraries among themselves
+            warnings.filterwarnings("ignore", category=category)
+        yield

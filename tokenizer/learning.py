@@ -21,7 +21,9 @@ from tokenizer.blocks import to_float
 from tokenizer.codec import Codec
 from tokenizer.losses import emphasis, reconstruction_losses
 from tokenizer.optimisation import Average, MuonAdamW
+from tokenizer.ranks import num_ranks, own_share
 from tokenizer.recipe import Recipe, check_recipe
+from tokenizer.running import Precision, running
 
 SUMMARY_ONLY = 0.2  # of the clips that lose tokens, those that lose the whole grid
 
@@ -52,8 +54,12 @@ def choose_crops(frames: Tensor, size: int, generator: torch.Generator) -> Tenso
     near = F.avg_pool2d(middle[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
     energy = energy + 0.5 * (middle - near).abs()
     energy = energy + 0.1 * energy.mean((1, 2), keepdim=True) + 1e-3
-    centre = torch.multinomial(energy.flatten(1), 1, generator=generator)[:, 0]
-    jitter = torch.randint(-(size // 4), size // 4 + 1, (2, clips), generator=generator)
+    chance = energy.flatten(1).double().cumsum(1)
+    luck = own_share(torch.rand(clips * num_ranks(), generator=generator, dtype=torch.float64))
+    centre = torch.searchsorted(chance, (luck * chance[:, -1])[:, None], right=True)[:, 0]
+    reach = size // 4
+    everyone = (2, clips * num_ranks())
+    jitter = own_share(torch.randint(-reach, reach + 1, everyone, generator=generator))
     top = (centre // width + jitter[0] - tall // 2).clamp(0, height - tall)
     left = (centre % width + jitter[1] - wide // 2).clamp(0, width - wide)
     rows = top[:, None] + torch.arange(tall)  # (S, tall)
@@ -76,7 +82,8 @@ def draw_counts(
     Fewer is the summary with a log-uniform number of the grid's tokens, from 1 up, or for
     SUMMARY_ONLY of these clips a part of the summary alone.
     """
-    draw = torch.rand(3 if summary else 2, clips, generator=generator)
+    everyone = (3 if summary else 2, clips * num_ranks())
+    draw = own_share(torch.rand(everyone, generator=generator))
     grid = slots - summary
     some = summary + torch.exp(draw[0] * math.log(grid)).round().long().clamp(1, grid)
     if summary:
@@ -136,6 +143,16 @@ def training_losses(
     if head is not None and labels is not None and labels.shape[1] > 0:
         losses["labels"] = head.loss(out.vectors, labels, counts)
     return losses
+
+
+def reached(codec: Codec, beside: Beside) -> Tensor:
+    """Zero, with a gradient of zero for every parameter that is trained.
+
+    Added to a loss it lets DistributedDataParallel, which waits for all gradients, take steps that
+    some network has no part in yet: discriminators before their time, a codebook before rounding.
+    """
+    parameters = (*codec.parameters(), *beside.parameters())
+    return 0 * torch.stack([p.sum() for p in parameters if p.requires_grad]).sum()
 
 
 def trained_parameters(codec: Codec, recipe: Recipe) -> list[tuple[str, torch.nn.Parameter]]:
@@ -209,8 +226,15 @@ class Learner:
     fed the same batches.
     """
 
-    def __init__(self, codec: Codec, recipe: Recipe | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        precision: Precision = "fp32",
+    ) -> None:
         self.codec, self.recipe, self.seed = codec, recipe or Recipe(), seed
+        self.precision: Precision = precision
         check_recipe(codec, self.recipe)
         self.beside = stand_beside(codec, self.recipe, seed)
         self.optimizer = make_optimizer(codec, self.recipe, self.beside)
@@ -222,10 +246,11 @@ class Learner:
         """Train on clips uint8 (S, T, 3, H, W), with `progress` (0 to 1) of the run done."""
         self.codec.train()
         generator = step_generator(self.seed, self.step_number)
-        losses = training_losses(
-            self.codec, frames, progress, self.recipe, generator, labels, self.beside
-        )
-        total = self.recipe.weights.total(losses)
+        with running(self.codec, self.precision):
+            losses = training_losses(
+                self.codec, frames, progress, self.recipe, generator, labels, self.beside
+            )
+            total = self.recipe.weights.total(losses)
         self.optimizer.zero_grad()
         total.backward()
         norm = clip_gradients(self.codec, self.beside, self.recipe.clip)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tokenizer.ranks import mean_over_ranks
+
 PIXEL_LOSSES = ("l2", "l1", "charbonnier", "log_mse")
 FLOOR = 1e-3  # squared error, of pixels from -1 to 1, below which a clip hardly gains (39 dB)
 ROUNDING = 1e-3  # error below which `charbonnier` turns from straight to round
@@ -63,7 +65,7 @@ class LossWeights:
 
 
 def emphasis(target: Tensor, strength: float) -> Tensor:
-    """Weights (S, T, 1, H, W) of mean 1 per batch that favour what moves or stands out.
+    """Weights (S, T, 1, H, W) of mean 1 over all ranks that favour what moves or stands out.
 
     Args:
         target: float (S, T, 3, H, W).
@@ -82,8 +84,8 @@ def emphasis(target: Tensor, strength: float) -> Tensor:
     activity = F.avg_pool2d((moving + contrast).flatten(0, 1), 3, 1, 1).unflatten(
         0, target.shape[:2]
     )
-    weight = 1 + strength * activity / (activity.mean() + 1e-3)
-    return weight / weight.mean()
+    weight = 1 + strength * activity / (mean_over_ranks(activity.mean()) + 1e-3)
+    return weight / mean_over_ranks(weight.mean())
 
 
 def reconstruction_losses(

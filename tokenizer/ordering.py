@@ -118,13 +118,14 @@ class BlockLayout:
     """Where the tokens of a block stand, for pictures of any size.
 
     A place's number counts the summary's tokens first, then the grid in raster order: time, rows,
-    columns.
+    columns; then the grid again for each further depth.
     """
 
     order: Order  # of the grid's tokens, coarse to fine
     time: int  # latents of a block in time
     space_stride: int  # pixels per latent, both ways
     summary: int = 0  # tokens before the grid's
+    depth: int = 1  # tokens of a place of the grid: all first ones, then all second ones, ...
 
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
         """Latents of a block in time, height and width, for a picture of this many pixels."""
@@ -134,7 +135,7 @@ class BlockLayout:
 
     def slots(self, height: int, width: int) -> int:
         """Tokens of a block at the full rate."""
-        return self.summary + math.prod(self.grid(height, width))
+        return self.summary + self.depth * math.prod(self.grid(height, width))
 
     def as_read(self, height: int, width: int, count: int) -> tuple[Tensor, Tensor]:
         """The first `count` tokens of a block as one would read them: summary, then raster order.
@@ -150,13 +151,15 @@ class BlockLayout:
         return _as_read(self, self.grid(height, width), count)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON values that build this layout again; one depth is not worth a word."""
+        return {k: v for k, v in asdict(self).items() if (k, v) != ("depth", 1)}
 
 
 @cache
 def _as_read(layout: BlockLayout, grid: tuple[int, int, int], count: int) -> tuple[Tensor, Tensor]:
-    own = torch.arange(layout.summary)
-    placed = torch.cat([own, layout.summary + order_grid(layout.order, *grid).permutation])
+    grids = order_grid(layout.order, *grid).permutation.repeat(layout.depth)
+    deeper = torch.arange(layout.depth).repeat_interleave(math.prod(grid)) * math.prod(grid)
+    placed = torch.cat([torch.arange(layout.summary), layout.summary + deeper + grids])
     if not 1 <= count <= len(placed):
         raise ValueError(f"{count} tokens in a block: at this size blocks have 1 to {len(placed)}")
     places, tokens = placed[:count].sort()

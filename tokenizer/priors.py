@@ -1,7 +1,7 @@
 """Priors of a block's codes: `static`, measured on token shards, and `adaptive`, from the file.
 
 Both keep a table for each class of place: one for every summary token, one for every level of
-coarse to fine. They do not know files of tokens, pixels or networks.
+coarse to fine at each depth. They do not know files of tokens, pixels or networks.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ MAX_COUNTS = 1 << 25  # classes times codes that are counted while coding: 256 M
 
 def place_classes(layout: BlockLayout, height: int, width: int) -> np.ndarray:
     """The class of each token of a block, coarse to fine: int64 (slots,), below `num_classes`."""
-    slots = layout.slots(height, width)
-    if slots > MAX_SLOTS:
-        raise ValueError(
-            f"blocks of {slots} tokens at {height}x{width} pixels: priors know at most {MAX_SLOTS}"
-        )
+    check_slots(layout, height, width)
     ordering = order_grid(layout.order, *layout.grid(height, width))
     levels = ordering.level[ordering.permutation].numpy()
-    return np.concatenate([np.arange(layout.summary), layout.summary + MAX_LEVEL - levels])
+    classes = [
+        layout.summary + depth * (MAX_LEVEL + 1) + MAX_LEVEL - levels
+        for depth in range(layout.depth)
+    ]
+    return np.concatenate([np.arange(layout.summary), *classes])
 
 
 def num_classes(layout: BlockLayout) -> int:
     """How many classes of place there are, whatever the size of the picture."""
-    return layout.summary + MAX_LEVEL + 1
+    return layout.summary + layout.depth * (MAX_LEVEL + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +117,9 @@ class _StaticExpectation:
         self._tables, self._classes = tables, classes.tolist()
         self._next = 0
 
-    def start_block(self, count: int) -> None:
+    def start_block(self, count: int) -> np.ndarray:
         self._next = 0
+        return np.arange(count)
 
     def frequencies(self) -> np.ndarray:
         return self._tables[self._classes[self._next]]
@@ -206,8 +207,9 @@ class _AdaptiveExpectation:
         self._weights = np.ones((num_classes, codebook_size), dtype=np.int64)
         self._next = 0
 
-    def start_block(self, count: int) -> None:
+    def start_block(self, count: int) -> np.ndarray:
         self._next = 0
+        return np.arange(count)
 
     def frequencies(self) -> np.ndarray:
         return share_out(self._weights[self._classes[self._next]])
@@ -216,6 +218,15 @@ class _AdaptiveExpectation:
         self._weights[:, code] += self.OF_ALL
         self._weights[self._classes[self._next], code] += self.OF_CLASS
         self._next += 1
+
+
+def check_slots(layout: BlockLayout, height: int, width: int) -> None:
+    """ValueError for pictures whose blocks are too large to be coded under a prior."""
+    slots = layout.slots(height, width)
+    if slots > MAX_SLOTS:
+        raise ValueError(
+            f"blocks of {slots} tokens at {height}x{width} pixels: priors know at most {MAX_SLOTS}"
+        )
 
 
 def check_codebook(codebook_size: int) -> None:

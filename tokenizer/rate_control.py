@@ -11,14 +11,17 @@ Legend: K tokens of a block, C counts tried, T, H, W frames of a block and pixel
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tokenizer.allocation import error_at, share_out, tried_counts, whole_step
-from tokenizer.blocks import Probe, pad_frames
+from tokenizer.blocks import EncoderState, Probe, pad_frames
 from tokenizer.metrics import psnr, squared_error
 from tokenizer.rate import Rate, RateError
 from tokenizer.tokens import VideoTokens
@@ -33,13 +36,21 @@ ROW_PIXELS = 2**20  # decoded at a time, so that memory does not grow with the c
 
 
 @dataclass(frozen=True)
+class Reached:
+    """How close a clip comes at the rate that was chosen for it."""
+
+    psnr: float | None  # dB of the decoded clip; None where the rate does not look at pictures
+    exact: bool  # whether `psnr` is what decoding gives; else an estimate
+
+
+@dataclass(frozen=True)
 class RateChoice:
     """A clip at the rate that was chosen for it."""
 
     rate: Rate  # what was asked for
     tokens: VideoTokens  # the outcome
-    psnr: float | None  # dB of the decoded clip; None where the rate does not look at pictures
-    exact: bool  # whether `psnr` is what decoding gives; else an estimate
+    psnr: float | None  # as in `Reached`, like the next one
+    exact: bool
     encoder_passes: int
     decoder_passes: int  # one tries all counts of each block
 
@@ -49,43 +60,132 @@ class RateChoice:
         return tuple(len(codes) for codes in self.tokens.codes)
 
 
-class RateControl:
-    """Chooses the rate of one clip, which is handed over block by block.
+class RateStream:
+    """Says how many tokens blocks keep, one after the other, and holds nothing of those it told.
+
+    Where the rate depends on the whole clip it tells at the end. Until then it holds all codes, in
+    1, 2 or 4 bytes each as the codebook asks, and a number for each count tried of each block.
 
     Args:
         codec: The codec, in eval mode.
         rate: What is asked for.
         height: Pixels.
         width: Pixels.
+        state: Of the stream that is gone on with; None before the first block.
 
     Raises:
         RateError: A rate that the codec does not serve at this size.
     """
 
-    def __init__(self, codec: Codec, rate: Rate, height: int, width: int) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        rate: Rate,
+        height: int,
+        width: int,
+        state: EncoderState | None = None,
+    ) -> None:
         self.codec, self.rate = codec, rate
         self.served = codec.served(height, width)
         self.served.check(rate)
-        self._probe = start_probe(codec, rate, height, width) if rate.by_content else None
-        self._codes: list[Tensor] = []
-        self._curves: list[list[float]] = []  # squared error summed over the block's own frames
-        self._auto: list[int] = []  # tokens of each block
+        self.probe = None if state is None else state.probe
+        if rate.by_content and self.probe is None:
+            self.probe = start_probe(codec, rate, height, width)
+        self._number = 0 if state is None else state.num_blocks
+        self._codes: list[np.ndarray] = []  # of each block, while the rate waits for the last
+        self._curves = array("d")  # likewise: squared error summed over frames, at each count
+        self._frames = 0
+        self._error = 0.0  # squared error, summed over frames
+        self._spent: set[int] = set()  # numbers of tokens that blocks were given
 
-    def add(self, frames: Tensor, codes: Tensor) -> None:
+    def add(self, frames: Tensor, codes: Tensor) -> Tensor | None:
         """The next block.
 
         Args:
             frames: uint8 (n, 3, H, W); only the last block may have fewer than T.
             codes: int64 (K,), all that the encoder gives.
+
+        Returns:
+            The codes to keep; None where the rate depends on the whole clip, see `settle`.
+
+        Raises:
+            RateError: Counts for each block were given, but none for this one.
         """
-        self._codes.append(codes)
-        if self._probe is None:
-            return
-        errors, self._probe = try_counts(self.codec, self._probe, frames, codes)
-        self._curves.append(errors[:, : len(frames)].sum(1).tolist())
-        if self.rate.auto is not None:
-            count, self._probe = auto_count(self._probe, self.rate.auto * self.served.slots)
-            self._auto.append(count)
+        number, self._number = self._number, self._number + 1
+        self._frames += len(frames)
+        if self.probe is None:
+            return codes[: self.served.count(self.rate, number)]
+        errors, self.probe = try_counts(self.codec, self.probe, frames, codes)
+        curve = errors[:, : len(frames)].sum(1).tolist()
+        if self.rate.auto is None:
+            small = np.min_scalar_type(self.codec.codebook_size - 1)
+            self._codes.append(codes.numpy().astype(small))
+            self._curves.extend(curve)
+            return None
+        count, self.probe = auto_count(self.probe, self.rate.auto * self.served.slots)
+        self._spend(curve, count)
+        return codes[:count]
+
+    def settle(self) -> Iterator[Tensor]:
+        """The codes to keep of each block, int64, after the last, where `add` told none.
+
+        Raises:
+            RateError: A rate that this clip cannot have.
+        """
+        assert self.probe is not None and self.rate.whole_clip
+        self.served.check(self.rate, len(self._codes))
+        counts = self.probe.counts
+        curves = torch.frombuffer(self._curves, dtype=torch.float64).reshape(-1, len(counts))
+        if self.rate.psnr is not None:
+            spent = [self._lowest(self.rate.psnr, curves.sum(0))] * len(curves)
+        else:
+            assert self.rate.budget is not None
+            spent = share_out(counts, curves.tolist(), self.rate.budget)
+        for curve, count in zip(curves, spent, strict=True):
+            self._spend(curve.tolist(), count)
+        pairs = zip(self._codes, spent, strict=True)
+        return (torch.from_numpy(codes[:count].astype(np.int64)) for codes, count in pairs)
+
+    def reached(self) -> Reached:
+        """How close the blocks come whose tokens were told."""
+        if self.probe is None:
+            return Reached(None, False)
+        exact = len(self._spent) == 1 and self._spent <= {*self.probe.counts}
+        return Reached(psnr(self._error / self._frames), exact)
+
+    def _spend(self, curve: Sequence[float], count: int) -> None:
+        assert self.probe is not None
+        self._error += error_at(self.probe.counts, curve, count)
+        self._spent.add(count)
+
+    def _lowest(self, target: float, sums: Tensor) -> int:
+        """The lowest count tried at which the clip's PSNR in dB is at least `target`."""
+        assert self.probe is not None
+        reached = [psnr(total / self._frames) for total in sums]
+        for count, value in zip(self.probe.counts, reached, strict=True):
+            if value >= target:
+                return count
+        raise RateError(
+            f"psnr={target:g}: this codec reaches {reached[0]:.2f} dB with one token a block to "
+            f"{max(reached):.2f} dB at most on this clip"
+        )
+
+
+class RateControl:
+    """Chooses the rate of one clip, which is handed over block by block, and holds its tokens.
+
+    Arguments and errors are those of `RateStream`.
+    """
+
+    def __init__(self, codec: Codec, rate: Rate, height: int, width: int) -> None:
+        self._stream = RateStream(codec, rate, height, width)
+        self._kept: list[Tensor] = []
+
+    def add(self, frames: Tensor, codes: Tensor) -> None:
+        """The next block, as for `RateStream.add`."""
+        kept = self._stream.add(frames, codes)
+        if kept is not None:
+            self._kept.append(kept.clone())
 
     def choose(self, timestamps: Tensor) -> RateChoice:
         """The clip at its rate, after the last block; `timestamps` float64 (frames,), seconds.
@@ -93,45 +193,20 @@ class RateControl:
         Raises:
             RateError: A rate that this clip cannot have.
         """
-        blocks = len(self._codes)
-        self.served.check(self.rate, blocks)
-        if self._probe is None:
-            spent = [self.served.count(self.rate, block) for block in range(blocks)]
-        elif self.rate.psnr is not None:
-            spent = [self._lowest(self.rate.psnr, len(timestamps))] * blocks
-        elif self.rate.budget is not None:
-            spent = share_out(self._probe.counts, self._curves, self.rate.budget)
-        else:
-            spent = self._auto
+        stream = self._stream
+        kept = stream.settle() if stream.rate.whole_clip else self._kept
         tokens = VideoTokens(
-            codes=tuple(c[:count].clone() for c, count in zip(self._codes, spent, strict=True)),
+            codes=tuple(kept),
             timestamps=timestamps.double(),
-            height=self.served.height,
-            width=self.served.width,
-            block_frames=self.codec.block_frames,
-            codebook_size=self.codec.codebook_size,
-            codec_id=self.codec.tokens_id,
+            height=stream.served.height,
+            width=stream.served.width,
+            block_frames=stream.codec.block_frames,
+            codebook_size=stream.codec.codebook_size,
+            codec_id=stream.codec.tokens_id,
         )
-        reached, exact = None, False
-        if self._probe is not None:
-            counts, pairs = self._probe.counts, zip(self._curves, spent, strict=True)
-            total = sum(error_at(counts, curve, count) for curve, count in pairs)
-            reached = psnr(total / len(timestamps))
-            exact = len(set(spent)) == 1 and spent[0] in counts
-        return RateChoice(self.rate, tokens, reached, exact, 1, int(reached is not None))
-
-    def _lowest(self, target: float, num_frames: int) -> int:
-        """The lowest count tried at which the clip's PSNR in dB is at least `target`."""
-        assert self._probe is not None
-        sums = torch.tensor(self._curves, dtype=torch.float64).sum(0)  # (C,)
-        reached = [psnr(total / num_frames) for total in sums]
-        for count, value in zip(self._probe.counts, reached, strict=True):
-            if value >= target:
-                return count
-        raise RateError(
-            f"psnr={target:g}: this codec reaches {reached[0]:.2f} dB with one token a block to "
-            f"{max(reached):.2f} dB at most on this clip"
-        )
+        found = stream.reached()
+        passes = int(found.psnr is not None)
+        return RateChoice(stream.rate, tokens, found.psnr, found.exact, 1, passes)
 
 
 def start_probe(codec: Codec, rate: Rate, height: int, width: int) -> Probe:

@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from zlib import crc32
 
+from tokenizer.block_times import check_times, going_on, pack_times, unpack_times
 from tokenizer.ordering import ORDERS, BlockLayout
+from tokenizer.varints import read_byte, read_varint, read_varints, varint
 
 MAGIC = b"\x89KVT\r\n\x1a\n"
 END_MAGIC = b"\x89KVe"
@@ -40,9 +40,6 @@ PACKED, UNDER_PRIOR = 0, 1  # codings of one block, a flag of its tag
 _SAME_TOKENS, _FULL, _CLOCK_GOES_ON = 2, 4, 8  # further flags
 _FLAGS = UNDER_PRIOR | _SAME_TOKENS | _FULL | _CLOCK_GOES_ON
 _SHORT_BODY = 64  # bytes of a block that two bytes of checksum guard; all blocks have one more
-_TIME = struct.Struct("<d")
-_RAW, _EVEN, _TICKS = 0, 1, 2  # how a block's times are written
-_MAX_CLOCK = 10**6  # ticks a second that times are looked for in
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,8 @@ def pack_header(header: Header) -> bytes:
     body += _text(header.codec_id) + _text(header.prior or "")
     if header.layout is not None:
         layout = header.layout
-        numbers = layout.time, layout.space_stride, layout.summary
+        numbers = [layout.time, layout.space_stride, layout.summary]
+        numbers += [layout.depth] if layout.depth > 1 else []
         body += _text(header.coding) + bytes([ORDERS.index(layout.order)])
         body += b"".join(map(varint, numbers))
     if len(body) >= 1 << 16:
@@ -116,16 +114,19 @@ def pack_header(header: Header) -> bytes:
 
 
 def unpack_header(body: bytes) -> Header:
-    sizes, place = _read_varints(body, 0, 5)
+    sizes, place = read_varints(body, 0, 5)
     codec_id, place = _read_text(body, place)
     prior, place = _read_text(body, place)
     coding, layout = "packed", None
     if prior:
         coding, place = _read_text(body, place)
-        order, place = _byte(body, place)
-        numbers, place = _read_varints(body, place, 3)
+        order, place = read_byte(body, place)
+        numbers, place = read_varints(body, place, 3)
+        if place < len(body):  # more than one token a place
+            (depth,), place = read_varints(body, place, 1)
+            numbers = [*numbers, depth]
         if order >= len(ORDERS) or not all(
-            low <= n <= 1 << 16 for n, low in zip(numbers, (1, 1, 0), strict=True)
+            low <= n <= 1 << 16 for n, low in zip(numbers, (1, 1, 0, 2), strict=False)
         ):
             raise ValueError("the layout of blocks is none")
         layout = BlockLayout(ORDERS[order], *numbers)
@@ -182,10 +183,10 @@ def pack_block(block: Block, header: Header, before: Block | None, seed: int) ->
         tag |= _FULL
     else:
         body += varint(count)
-    if before is not None and _going_on(before.times, count) == block.times:
+    if before is not None and going_on(before.times, count) == block.times:
         tag |= _CLOCK_GOES_ON
     else:
-        body += _pack_times(block.times)
+        body += pack_times(block.times)
     if block.coding == UNDER_PRIOR:
         body += bytes([block.check])
     return pack_record(tag, body + block.payload, block.number, seed)
@@ -210,15 +211,15 @@ def unpack_block(tag: int, body: bytes, header: Header, number: int, before: Blo
     if not 1 <= frames <= header.block_frames:
         raise ValueError(f"block {number} covers {frames} frames of {header.block_frames}")
     if before is not None and tag & _CLOCK_GOES_ON:
-        times = _going_on(before.times, frames)
+        times = going_on(before.times, frames)
         if times is None:
             raise ValueError(f"block {number} goes on with a clock that the one before has not")
     else:
-        times, place = _unpack_times(body, place, frames)
+        times, place = unpack_times(body, place, frames)
     check_times(times, -math.inf if before is None else before.times[-1])
     check = 0
     if coding == UNDER_PRIOR:
-        check, place = _byte(body, place)
+        check, place = read_byte(body, place)
     return Block(number, coding, tokens, times, body[place:], check)
 
 
@@ -234,7 +235,7 @@ def pack_index(index: Index, header: Header, seed: int) -> bytes:
 
 def unpack_index(body: bytes, header: Header, start: int) -> Index:
     """An index; `start` is the first byte after the header."""
-    (blocks, lacking, tokens), place = _read_varints(body, 0, 3)
+    (blocks, lacking, tokens), place = read_varints(body, 0, 3)
     (check,) = WORD.unpack_from(body, place)
     place += WORD.size
     groups = [start]
@@ -249,104 +250,3 @@ def unpack_index(body: bytes, header: Header, start: int) -> Index:
 def index_blocks(body: bytes) -> int:
     """How many blocks an index tells of, which its checksum begins with."""
     return read_varint(body, 0)[0]
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes(out) + bytes([number])
-
-
-def read_varint(content: bytes, place: int) -> tuple[int, int]:
-    """A number below 2**63 and the place after it."""
-    number = 0
-    for shift in range(0, 63, 7):
-        byte, place = _byte(content, place)
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number, place
-    raise ValueError("a number is too long")
-
-
-def _read_varints(content: bytes, place: int, count: int) -> tuple[list[int], int]:
-    numbers = []
-    for _ in range(count):
-        number, place = read_varint(content, place)
-        numbers.append(number)
-    return numbers, place
-
-
-def _byte(content: bytes, place: int) -> tuple[int, int]:
-    if place >= len(content):
-        raise ValueError("a record ends within a number")
-    return content[place], place + 1
-
-
-def check_times(times: Sequence[float], after: float = -math.inf) -> None:
-    """ValueError unless times are finite and increase, from later than `after` on."""
-    for time in times:
-        if not after < time < math.inf:
-            raise ValueError(f"a frame at {time:g} s after one at {after:g} s: times must increase")
-        after = time
-
-
-def _pack_times(times: Sequence[float]) -> bytes:
-    """Seconds as ticks of a clock where that gives back the very same numbers."""
-    found = _ticks(times)
-    if found is None:
-        return bytes([_RAW]) + struct.pack(f"<{len(times)}d", *times)
-    clock, ticks = found
-    steps = [after - before for before, after in zip(ticks, ticks[1:], strict=False)]
-    lead = varint(clock) + varint(ticks[0])
-    if len(set(steps)) <= 1:
-        return bytes([_EVEN]) + lead + b"".join(map(varint, steps[:1]))
-    return bytes([_TICKS]) + lead + b"".join(map(varint, steps))
-
-
-def _going_on(before: Sequence[float], count: int) -> tuple[float, ...] | None:
-    """The next times after evenly spaced ones; None where those are not, or on no clock."""
-    found = _ticks(before) if len(before) > 1 else None
-    if found is None:
-        return None
-    clock, ticks = found
-    step = ticks[1] - ticks[0]
-    if any(b - a != step for a, b in zip(ticks, ticks[1:], strict=False)):
-        return None
-    return tuple((ticks[-1] + step * (i + 1)) / clock for i in range(count))
-
-
-def _unpack_times(body: bytes, place: int, count: int) -> tuple[tuple[float, ...], int]:
-    how, place = _byte(body, place)
-    if how == _RAW:
-        stop = place + _TIME.size * count
-        if stop > len(body):
-            raise ValueError("a block ends within its times")
-        return struct.unpack_from(f"<{count}d", body, place), stop
-    clock, place = read_varint(body, place)
-    tick, place = read_varint(body, place)
-    if how not in (_EVEN, _TICKS) or clock < 1:
-        raise ValueError("times on no clock")
-    steps = []
-    for _ in range(min(1, count - 1) if how == _EVEN else count - 1):
-        step, place = read_varint(body, place)
-        steps.append(step)
-    ticks = [tick]
-    for step in steps * (count - 1) if how == _EVEN else steps:
-        ticks.append(ticks[-1] + step)
-    return tuple(tick / clock for tick in ticks), place
-
-
-def _ticks(times: Sequence[float]) -> tuple[int, list[int]] | None:
-    """A clock in ticks a second, and each time in its ticks; None where none gives them exactly."""
-    clock = 1
-    for time in times:
-        if not 0 <= time < 1e9:
-            return None
-        clock = math.lcm(clock, Fraction(time).limit_denominator(_MAX_CLOCK).denominator)
-        if clock > _MAX_CLOCK:
-            return None
-    ticks = [round(time * clock) for time in times]
-    exact = all(tick / clock == time for tick, time in zip(ticks, times, strict=True))
-    return (clock, ticks) if exact else None

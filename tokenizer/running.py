@@ -1,11 +1,12 @@
-"""How a codec's network is run: its number format, and whether it is compiled first.
+"""How a network is run: its number format, whether it is compiled first, whose time is counted.
 
 It knows networks, not clips, rates or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Literal
 
@@ -14,6 +15,8 @@ import torch
 from tokenizer.codec import Codec
 
 Precision = Literal["fp32", "bf16"]
+Clock = Literal["wall", "cpu"]  # cpu: of this process, all threads; other work does not count
+CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from tokenizer.blocks import (
     warn_size,
 )
 from tokenizer.layers import Past
+from tokenizer.passes import to_codes, to_pixels
 from tokenizer.rate_control import auto_count, start_probe, try_counts
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _encode(
     remembered = Past(num_blocks, past)
     frames = frames.to(_device(codec))
     blocks = to_blocks(frames, codec.block_frames, codec.backbone.space_stride)
-    codes = codec._quantize(blocks, remembered).codes
+    codes = to_codes(codec, blocks, remembered).codes
     return codes.unflatten(0, (-1, num_blocks)).cpu(), tuple(remembered.new)
 
 
@@ -122,7 +123,7 @@ def decode_blocks(
     padded, counts = pad_codes(in_turn, slots, codec.codebook_size)
     past = Past(num_blocks, state.past)
     vectors = codec.quantizer.vectors(padded.to(_device(codec)))
-    pixels = codec._decode(vectors, counts, codec.grid(height, width), past)
+    pixels = to_pixels(codec, vectors, counts, codec.grid(height, width), past)
     frames = to_clips(to_uint8(pixels[..., :height, :width]), num_blocks)
     state = replace(state, past=tuple(past.new), num_blocks=state.num_blocks + num_blocks)
     return frames.cpu(), state

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from data.clip import Clip
 from tokenizer.blocks import EncoderState
 from tokenizer.codec import Codec
 from tokenizer.entropy import Prior
-from tokenizer.file_reading import TokenReader, UnclosedWarning
+from tokenizer.file_reading import TokenReader
 from tokenizer.file_writing import TokenWriter
 from tokenizer.rate import FULL, Rate
-from tokenizer.rate_control import RateChoice, RateControl
+from tokenizer.rate_control import RateStream, Reached
+from tokenizer.record_file import UnclosedWarning
 from tokenizer.state_files import load_encoder_state, save_state
 from tokenizer.steps import blocks_at_once, decode_blocks
 
@@ -31,12 +36,13 @@ def encode_stream(
     rate: Rate = FULL,
     prior: Prior | None = None,
     state: Path | str | None = None,
-) -> None:
+) -> Reached:
     """Encode frames as they come into a token file, which grows with each block.
 
     With `state` one stream may be encoded in several runs: the file is at all times that of the
     frames so far, and in the end byte for byte that of one run.
-    When `frames` raises, the blocks so far stay in the file, which can be read with a warning.
+    When `frames` raises, the whole blocks so far stay in the file, which can be read with a
+    warning, and `state` is that after them.
 
     Args:
         codec: The codec, in eval mode.
@@ -48,58 +54,153 @@ def encode_stream(
         state: File of what the stream remembers, a .safetensors by custom. If it is there, `path`
             is gone on with; it is written when `frames` end.
 
+    Returns:
+        What was reached by the frames of this run.
+
     Raises:
         ValueError: No frames, or frames of two sizes, or a rate out of range, or a state of
-            another codec, rate or file.
+            another codec, rate or file, or none for a file that is there.
     """
+    size, frames = _begun(frames)
+    codec.served(*size).check(rate)
+    told, waiting = codec.start(rate=rate), list[tuple[Tensor, float]]()
+    if state is not None and Path(state).exists():
+        told, writer, waiting = _go_on(codec, state, rate, path, prior, size)
+    elif state is not None and Path(path).exists():
+        raise ValueError(
+            f"{path} is there, but {state} is not, without which its stream cannot be gone on "
+            "with: give another path, or remove it and encode from the first frame on"
+        )
+    else:
+        writer = _writer(codec, path, size, prior)
+    chosen = RateStream(codec, rate, *size, told)
+    whole = told.num_blocks * codec.block_frames
+    told = replace(told, rate=FULL, pending=None, num_frames=whole, probe=None)
+    remembered = replace(told, rate=rate, probe=chosen.probe)
+    try:
+        with writer:
+            for part in _parts(frames, size, codec.block_frames, waiting):
+                before = chosen.probe
+                codes, told = codec.encode_step(part.frames[None], told)
+                kept = chosen.add(part.frames, (codes or codec.finish(told))[0][0])
+                assert kept is not None, "`start` refuses rates of the whole clip"
+                writer.append(kept, part.timestamps)
+                # Of a last block that is not full the state is the one before it.
+                remembered = replace(told, rate=rate, probe=chosen.probe if codes else before)
+    finally:
+        if state is not None and remembered.num_frames:
+            save_state(codec, remembered, state)
+    return chosen.reached()
+
+
+def choose_stream(
+    codec: Codec,
+    frames: Iterable[tuple[np.ndarray, float]],
+    path: Path | str,
+    rate: Rate,
+    prior: Prior | None = None,
+) -> Reached:
+    """Encode frames into a token file at a rate that depends on all of them.
+
+    Until the last frame their codes are held, in 2 bytes each for codebooks up to 65,536, and a
+    few numbers for each block; then the file is written.
+
+    Args:
+        codec: The codec, in eval mode.
+        frames: Any number, uint8 (H, W, 3) of one size, each with its seconds.
+        path: File to write.
+        rate: `psnr` or `budget`; `encode_stream` has the others.
+        prior: What to code under; None packs codes.
+
+    Raises:
+        ValueError: No frames, or frames of two sizes, or a rate that they cannot have.
+    """
+    if not rate.whole_clip:
+        raise ValueError(f"rate {rate} does not wait for the last frame: use encode_stream")
+    size, frames = _begun(frames)
+    chosen, times = RateStream(codec, rate, *size), array("d")
+    for part, codes in code_parts(codec, _parts(frames, size, codec.block_frames)):
+        chosen.add(part.frames, codes)
+        times.extend(part.timestamps.tolist())
+    blocks = chosen.settle()
+    with _writer(codec, path, size, prior) as writer:
+        for number, kept in enumerate(blocks):
+            first = number * codec.block_frames
+            writer.append(kept, times[first : first + codec.block_frames])
+    return chosen.reached()
+
+
+def code_parts(codec: Codec, parts: Iterable[Clip]) -> Iterator[tuple[Clip, Tensor]]:
+    """The blocks of a clip, each with all its codes, int64 (K,); one is held at a time.
+
+    Args:
+        codec: The codec, in eval mode.
+        parts: Blocks of `codec.block_frames` frames; only the last may be shorter.
+    """
+    state = codec.start()
+    for part in parts:
+        codes, state = codec.encode_step(part.frames[None], state)
+        yield part, (codes or codec.finish(state))[0][0]
+
+
+def _begun(
+    frames: Iterable[tuple[np.ndarray, float]],
+) -> tuple[tuple[int, int], Iterator[tuple[np.ndarray, float]]]:
+    """The size of frames, and all of them."""
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         raise ValueError("0 frames: a clip has at least one")
-    height, width = size = first[0].shape[:2]
-    codec.served(height, width).check(rate)
-    told = codec.start(rate=rate)
-    if state is not None and Path(state).exists():
-        resumed = load_encoder_state(codec, state)
-        if resumed.rate != told.rate:
+    height, width = first[0].shape[:2]
+    return (height, width), itertools.chain((first,), frames)
+
+
+def _parts(
+    frames: Iterable[tuple[np.ndarray, float]],
+    size: tuple[int, int],
+    length: int,
+    waiting: Iterable[tuple[Tensor, float]] = (),
+) -> Iterator[Clip]:
+    """Parts of `length` frames, the last one shorter; the first begins with those `waiting`."""
+    held = list(waiting)  # (3, H, W) each, with its seconds
+    for image, seconds in frames:
+        if image.shape[:2] != size:
             raise ValueError(
-                f"{state}: the stream is at {resumed.rate}, not {told.rate}: give that"
+                f"a frame of {image.shape[0]}x{image.shape[1]} after frames of "
+                f"{size[0]}x{size[1]}: start a new file"
             )
-        writer, times = _go_on(codec, resumed, path, prior, (height, width))
-        told = resumed
-    else:
-        sizes = codec.tokens_id, height, width, codec.block_frames, codec.codebook_size
-        writer, times = TokenWriter(path, *sizes, prior), []
-    waiting: list[torch.Tensor] = []
-    with writer:
-        for image, seconds in itertools.chain((first,), frames):
-            if image.shape[:2] != size:
-                raise ValueError(
-                    f"a frame of {image.shape[0]}x{image.shape[1]} after frames of "
-                    f"{height}x{width}: start a new file"
-                )
-            waiting.append(torch.from_numpy(image).permute(2, 0, 1))
-            times.append(seconds)
-            if len(times) == codec.block_frames:
-                blocks, told = codec.encode_step(torch.stack(waiting)[None], told)
-                writer.append(blocks[0][0], times)
-                waiting, times = [], []
-        if waiting:
-            _, told = codec.encode_step(torch.stack(waiting)[None], told)
-            writer.append(codec.finish(told)[0][0], times)
-    if state is not None:
-        save_state(codec, told, state)
+        held.append((torch.from_numpy(image).permute(2, 0, 1), seconds))
+        if len(held) == length:
+            part, held = _clip(held), []
+            yield part
+    if held:
+        yield _clip(held)
+
+
+def _clip(held: Iterable[tuple[Tensor, float]]) -> Clip:
+    images, times = zip(*held, strict=True)
+    return Clip(torch.stack(images), torch.tensor(times, dtype=torch.float64))
+
+
+def _writer(
+    codec: Codec, path: Path | str, size: tuple[int, int], prior: Prior | None
+) -> TokenWriter:
+    return TokenWriter(path, codec.tokens_id, *size, codec.block_frames, codec.codebook_size, prior)
 
 
 def _go_on(
     codec: Codec,
-    state: EncoderState,
+    state: Path | str,
+    rate: Rate,
     path: Path | str,
     prior: Prior | None,
     size: tuple[int, int],
-) -> tuple[TokenWriter, list[float]]:
-    """A writer where a stream stopped, and the times of the frames that wait in its state."""
-    pending = 0 if state.pending is None else state.pending.shape[1]
+) -> tuple[EncoderState, TokenWriter, list[tuple[Tensor, float]]]:
+    """A state, a writer where its stream stopped, and the frames with their times that wait."""
+    told = load_encoder_state(codec, state)
+    if told.rate != rate:
+        raise ValueError(f"{state}: the stream is at {told.rate}, not {rate}: give that")
+    pending = () if told.pending is None else tuple(told.pending[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnclosedWarning)
         with TokenReader(path, prior) as reader:
@@ -111,20 +212,19 @@ def _go_on(
         )
     if header.prior != (None if prior is None else prior.name):
         raise ValueError(f"{path}: is {header.coding} under prior {header.prior}: give that one")
-    whole, rest = divmod(found, codec.block_frames)
-    if (state.num_blocks, pending) != (whole, rest):
+    if (told.num_blocks, len(pending)) != divmod(found, codec.block_frames):
         raise ValueError(
             f"{path}: holds {found} frames, the state is of a stream after "
-            f"{state.num_blocks * codec.block_frames + pending}: start a new file"
+            f"{told.num_blocks * codec.block_frames + len(pending)}: start a new file"
         )
     writer, taken = TokenWriter.reopen(path, prior)
-    return writer, [] if taken is None else list(taken.times)
+    return told, writer, list(zip(pending, taken.times if taken else (), strict=True))
 
 
 def decode_stream(
-    codec: Codec, codes: Iterable[torch.Tensor], height: int, width: int, num_frames: int
-) -> Iterator[torch.Tensor]:
-    """The frames of blocks as they come, a few blocks in memory at a time, one of large pictures.
+    codec: Codec, codes: Iterable[Tensor], height: int, width: int, num_frames: int
+) -> Iterator[Tensor]:
+    """The frames of blocks as they come, a few in memory at a time, one of large pictures.
 
     Args:
         codec: The codec, in eval mode.
@@ -142,41 +242,3 @@ def decode_stream(
         left = num_frames - state.num_blocks * codec.block_frames
         pixels, state = decode_blocks(codec, blocks, state)
         yield from pixels[0, :left].split(codec.block_frames)
-
-
-def choose_stream(
-    codec: Codec, frames: Iterable[tuple[np.ndarray, float]], rate: Rate
-) -> RateChoice:
-    """The tokens of frames at a rate of any kind; their codes are held until the last frame.
-
-    Args:
-        codec: The codec, in eval mode.
-        frames: Any number, uint8 (H, W, 3) of one size, each with its seconds.
-        rate: What is asked for.
-
-    Raises:
-        ValueError: No frames, or a rate that they cannot have.
-    """
-    state, control = codec.start(), None
-    waiting: list[torch.Tensor] = []
-    times: list[float] = []
-
-    def flush() -> RateControl:
-        nonlocal state
-        block = torch.stack(waiting)
-        chosen = control or RateControl(codec, rate, *block.shape[-2:])
-        blocks, state = codec.encode_step(block[None], state)
-        chosen.add(block, (blocks or codec.finish(state))[0][0])
-        waiting.clear()
-        return chosen
-
-    for image, seconds in frames:
-        waiting.append(torch.from_numpy(image).permute(2, 0, 1))
-        times.append(seconds)
-        if len(waiting) == codec.block_frames:
-            control = flush()
-    if waiting:
-        control = flush()
-    if control is None:
-        raise ValueError("0 frames: a clip has at least one")
-    return control.choose(torch.tensor(times, dtype=torch.float64))

@@ -24,6 +24,7 @@ from tokenizer.label_head import LabelHead
 from tokenizer.learning import (
     clip_gradients,
     make_optimizer,
+    reached,
     stand_beside,
     step_generator,
     training_losses,
@@ -32,6 +33,7 @@ from tokenizer.metrics import CodeUsage, psnr
 from tokenizer.optimisation import Average, MuonAdamW
 from tokenizer.ordering import Order
 from tokenizer.quantizer import Quantizer
+from tokenizer.ranks import num_ranks
 from tokenizer.recipe import Recipe, check_recipe
 
 if TYPE_CHECKING:
@@ -130,6 +132,8 @@ class CodecTraining(LightningModule):
             self.codec, frames, progress, self.recipe, generator, labels, self.beside
         )
         total = self.recipe.weights.total(losses)
+        if num_ranks() > 1:
+            total = total + reached(self.codec, self.beside)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
         self.log("train/loss", total.detach(), prog_bar=True)
         self.log("train/progress", progress)
@@ -211,6 +215,22 @@ def continued(path: Path, asked: Codec, recipe: Recipe) -> Codec:
     codec.codes_of = codec.tokens_id if recipe.train == "decoder" else None
     codec.trained_size = None
     return codec.train()
+
+
+def configured(configs: Sequence[Path], prog: str) -> tuple[CodecTraining, ClipData]:
+    """The training and the data that config files make together, as `fit` would take them.
+
+    Nothing is trained, opened or written; where files name no source, one is made up.
+
+    Args:
+        configs: Layered in this order.
+        prog: The command, for errors, which end it as those of `fit` do.
+    """
+    from tokenizer.fitting import prepare
+
+    argv = ["--data.source=scenes:easy", *(f"--config={file}" for file in configs)]
+    cli = prepare(CodecTraining, ClipData, [*argv, "--trainer.max_steps=1"], prog)
+    return cli.model, cli.datamodule
 
 
 def fit(argv: Sequence[str]) -> FitReport:

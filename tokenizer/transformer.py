@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer.attention import Attention, Positions, View, centres
-from tokenizer.backbone import Backbone
-from tokenizer.factored import Norm, fold, unfold
+from tokenizer.latents import LatentBackbone, Norm, fold, unfold
 from tokenizer.layers import Linear, Past, silu
 from tokenizer.ordering import MAX_LEVEL, NOTHING
 from tokenizer.summary import Spread, Summarise
@@ -50,7 +49,7 @@ class TransformerBlock(nn.Module):
         return x + self.narrow(silu(self.gate(y)) * self.widen(y))
 
 
-class TransformerBackbone(Backbone):
+class TransformerBackbone(LatentBackbone):
     """Attention of one kind in every block.
 
     full: all places and times at once. factored: places of one time, then times of one place.
@@ -89,7 +88,7 @@ class TransformerBackbone(Backbone):
         summary: int = 0,
     ) -> None:
         super().__init__()
-        self.arguments = {
+        arguments = {
             "dim": dim,
             "patch": patch,
             "time_stride": time_stride,
@@ -101,8 +100,9 @@ class TransformerBackbone(Backbone):
             "sees": sees,
             "summary": summary,
         }
-        check_arguments(self.arguments)
-        self.summary, self.time_stride, self.space_stride = summary, time_stride, patch
+        self.remember(arguments)
+        check_arguments(arguments)
+        self.time_stride, self.space_stride = time_stride, patch
         self.finer = FINER if attention == "queries" else 1
         back = reach // time_stride
         view = View(back, back if attention == "window" else None, sees == "block")
@@ -140,11 +140,7 @@ class TransformerBackbone(Backbone):
         positions = self._positions(grid, 1, 1, x)
         for block in self.encoder:
             x = block(x, positions, past)
-        x = _by_time(x, grid)
-        vectors = self.to_vector(x).flatten(1, 3)  # (B, N, dim)
-        if self.summarise is None:
-            return vectors
-        return torch.cat([self.summarise(x), vectors], 1)
+        return self.to_vectors(_by_time(x, grid))
 
     def decode(
         self,
@@ -154,12 +150,7 @@ class TransformerBackbone(Backbone):
         past: Past,
         counts: Tensor,
     ) -> Tensor:
-        told, placed = vectors[:, : self.summary], vectors[:, self.summary :]
-        placed = placed * (hops < NOTHING)[:, :, None]
-        x = self.from_vector(placed) + self.hops(hops)  # (B, N, C)
-        if self.spread is not None:
-            x = x + self.spread(told, counts)[:, None]
-        x = _by_place(x.unflatten(1, grid))
+        x = _by_place(self.to_features(vectors, hops, grid, counts))
         positions = self._positions(grid, 1, 1, x)
         for block in self.decoder:
             x = block(x, positions, past)
@@ -187,9 +178,6 @@ def check_arguments(arguments: dict[str, object]) -> None:
         if arguments[name] not in choices:
             raise ValueError(f"{name}={arguments[name]!r}: choose one of {', '.join(choices)}")
     numbers = {k: v for k, v in arguments.items() if isinstance(v, int)}
-    for name, value in numbers.items():
-        if value < (0 if name in ("blocks", "reach", "summary") else 1):
-            raise ValueError(f"{name}={value}: a TransformerBackbone needs a positive number")
     if numbers["width"] % (2 * numbers["heads"]):
         raise ValueError(
             f"width={numbers['width']} with heads={numbers['heads']}: give a multiple of "

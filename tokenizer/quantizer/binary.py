@@ -21,7 +21,7 @@ from tokenizer.quantizer.face import (
     on_sphere,
     straight_through,
 )
-from tokenizer.quantizer.ranks import mean_over_ranks
+from tokenizer.ranks import mean_over_ranks
 
 GROUP = 18  # bits whose joint entropy is exact; beyond, groups of at most so many are summed
 ROWS = 4096  # rows whose probabilities are held at a time

@@ -19,11 +19,12 @@ from tokenizer.quantizer.face import (
     Quantizer,
     check_size,
     fold,
+    join,
     on_sphere,
     straight_through,
     unfold,
 )
-from tokenizer.quantizer.ranks import gather_rows
+from tokenizer.ranks import gather_rows
 
 KMEANS_STEPS = 10
 PAIRS = 2**22  # distances held at a time
@@ -116,15 +117,17 @@ class Codebook(nn.Module):
 
 class ResidualVQ(Quantizer):
     """Residual vector quantization (arXiv 2107.03312): each codebook codes what the ones before
-    left over; the digits are folded into one code.
+    left over. The digits are folded into one code, or each is a token, so that a rate may drop
+    the deeper ones.
 
     Args:
         num_codes: Codes of each codebook.
-        depth: Number of codebooks; num_codes to this power is the size of the whole.
+        depth: Number of codebooks; folded, num_codes to this power is the size of the whole.
         dim: Dimensions of a code vector; few, 4 to 16, keep codebooks in use.
         commitment: Weight of the squared distance that draws vectors to their codes.
         decay: Of the codebooks' moving averages, per training step.
         dead: Share of an average code's use below which a code is put elsewhere; 0 never does.
+        split: Each digit is a token; clips then have `depth` times as many, of num_codes codes.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class ResidualVQ(Quantizer):
         commitment: float = 0.25,
         decay: float = 0.99,
         dead: float = 0.05,
+        split: bool = False,
     ) -> None:
         super().__init__()
         check_table(num_codes, dim)
@@ -152,8 +156,10 @@ class ResidualVQ(Quantizer):
             "dead": dead,
         }
         self.dim, self.base, self.commitment = dim, num_codes, commitment
+        if split:
+            self.arguments["split"], self.depth = True, depth
         asked = f"num_codes={num_codes}, depth={depth}"
-        self.codebook_size = check_size(asked, num_codes**depth)
+        self.codebook_size = check_size(asked, num_codes ** (1 if split else depth))
         books = [Codebook(num_codes, dim, decay, dead) for _ in range(depth)]
         self.books: list[Codebook] = nn.ModuleList(books)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -162,24 +168,32 @@ class ResidualVQ(Quantizer):
         rows = soft.detach().flatten(0, 1)  # (M, D)
         everyone = gather_rows(rows) if self.learning else rows
         following = self.learning and bool(everyone.isfinite().all())  # on all ranks or on none
-        hard, digits = torch.zeros_like(rows), []
+        hard, digits, parts = torch.zeros_like(rows), [], []
         for book in self.books:
             if following:
                 book.start(everyone)
             digits.append(nearest(rows - hard, book.table))
-            hard = hard + book.table[digits[-1]]
+            parts.append(book.table[digits[-1]])
+            hard = hard + parts[-1]
             if following:
                 codes = gather_rows(digits[-1])
                 taken = book.table[codes]
                 book.update(everyone, codes)
                 everyone = everyone - taken
-        hard, codes = hard.view_as(soft), fold(digits, self.base).view(soft.shape[:2])
-        loss = soft.new_zeros(())
+        hard, loss = hard.view_as(soft), soft.new_zeros(())
         if self.learning:
             loss = self.commitment * F.mse_loss(soft, hard)
+        if self.depth > 1:
+            parts = [part.view_as(soft) for part in parts]
+            return join(parts, soft, [d.view(soft.shape[:2]) for d in digits], loss, rounding)
+        codes = fold(digits, self.base).view(soft.shape[:2])
         return Quantized(straight_through(soft, hard) if rounding else soft, codes, loss)
 
     def vectors(self, codes: Tensor) -> Tensor:
+        if self.depth > 1:
+            digits = codes.chunk(self.depth, -1)
+            pairs = zip(self.books, digits, strict=True)
+            return torch.cat([book.table[digit] for book, digit in pairs], -2)
         digits = unfold(codes, self.base, len(self.books))
         out = torch.zeros(*codes.shape, self.dim, device=codes.device)
         for book, digit in zip(self.books, digits, strict=True):

@@ -3,7 +3,7 @@
 Losses and statistics belong to training passes alone, so that evaluation never changes a
 quantizer and a row's codes never depend on the rows beside it. Knows no family but none.
 
-Legend: B blocks, N tokens of a block, D dimensions of a code vector.
+Legend: B blocks, N vectors of a block, R codes of each, D dimensions of a code vector.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ROWS = 32  # vectors, a multiple of which is rounded alike wherever each stands
+ROWS = 32  # vectors of a block: of a multiple none is a remainder, which torch rounds otherwise
 LARGEST = 2**24  # codes; float32 counts no further, and all code vectors must fit in memory
 
 
@@ -24,8 +24,10 @@ LARGEST = 2**24  # codes; float32 counts no further, and all code vectors must f
 class Quantized:
     """What a quantizer makes of a batch of vectors."""
 
-    quantized: Tensor  # float32 (B, N, D), what the decoder sees; gradients pass straight through
-    codes: Tensor  # int64 (B, N), in [0, codebook_size)
+    # float32 (B, R*N, D), what the decoder sees; gradients pass straight through. Where R > 1 a
+    # vector is the sum of its R parts, all first parts before all second ones.
+    quantized: Tensor
+    codes: Tensor  # int64 (B, R*N), in [0, codebook_size), of the same parts
     loss: Tensor  # float32 scalar, the quantizer's own loss; 0 where it has none, and in eval
 
 
@@ -34,30 +36,42 @@ class Quantizer(nn.Module):
 
     dim: int  # dimensions of a code vector
     codebook_size: int  # number of different codes; 1: vectors pass and nothing can be decoded
+    depth: int = 1  # codes of a vector, R: residual quantizers may give each of theirs a token
     arguments: dict[str, Any]  # JSON values that build this quantizer again
 
     def forward(self, vectors: Tensor, rounding: bool = True) -> Quantized:
         """Quantize (B, N, D); without `rounding` the vectors pass bounded but unrounded."""
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = vectors.float()
-            if torch.is_grad_enabled():
+            spare = -vectors.shape[1] % ROWS
+            if torch.is_grad_enabled() or not spare:
                 return self.quantize(vectors, rounding)
-            count = vectors.shape[:-1].numel()
-            rows = F.pad(vectors.flatten(0, -2), (0, 0, 0, -count % ROWS))
-            made = self.quantize(rows[None], rounding)
-            quantized = made.quantized[0, :count].view_as(vectors)
-            return Quantized(quantized, made.codes[0, :count].view(vectors.shape[:-1]), made.loss)
+            made = self.quantize(F.pad(vectors, (0, 0, 0, spare)), rounding)
+            quantized, codes = (
+                x.unflatten(1, (self.depth, -1))[:, :, :-spare].flatten(1, 2)
+                for x in (made.quantized, made.codes)
+            )
+            return Quantized(quantized, codes, made.loss)
 
     def quantize(self, vectors: Tensor, rounding: bool) -> Quantized:
         raise NotImplementedError
 
     def vectors(self, codes: Tensor) -> Tensor:
-        """Vectors float32 (..., D) of codes int64 (...)."""
+        """Vectors float32 (..., D) of codes int64 (...); where R > 1 of codes (..., R*N)."""
         raise NotImplementedError
 
     @torch.no_grad()
     def code_vectors(self) -> Tensor:
-        """The vector of every code, float32 (codebook_size, D)."""
+        """The vector of every code, float32 (codebook_size, D).
+
+        Raises:
+            ValueError: A code has several, one at each depth.
+        """
+        if self.depth > 1:
+            raise ValueError(
+                f"vectors of {self.depth} codes each: a code has no one vector, which a language "
+                "model, the loss `prior` and programs need: set the quantizer's split to false"
+            )
         device = next((buffer.device for buffer in self.buffers()), None)
         return self.vectors(torch.arange(self.codebook_size, device=device))
 
@@ -107,6 +121,35 @@ def fold(digits: Sequence[Tensor], base: int) -> Tensor:
     for digit in digits[1:]:
         code = code * base + digit
     return code
+
+
+def join(
+    parts: Sequence[Tensor],
+    soft: Tensor,
+    codes: Sequence[Tensor],
+    loss: Tensor,
+    rounding: bool,
+) -> Quantized:
+    """What a residual quantizer gives where each depth has codes of its own.
+
+    Args:
+        parts: Of each depth, what it adds (B, N, D).
+        soft: The vectors before rounding (B, N, D); the gradient passes the first part, which no
+            rate leaves out before the others.
+        codes: Of each depth, int64 (B, N).
+        loss: The quantizer's own.
+        rounding: Without it the first part is all of `soft`, and the others are nothing.
+    """
+    first, *deeper = (part.detach() for part in parts)
+    if rounding:
+        added = [straight_through(soft, first), *deeper]
+    else:
+        added = [soft, *(torch.zeros_like(part) for part in deeper)]
+    return Quantized(
+        torch.cat(added, 1),
+        torch.cat(list(codes), 1),
+        loss,
+    )
 
 
 def unfold(code: Tensor, base: int, count: int) -> list[Tensor]:

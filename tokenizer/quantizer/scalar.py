@@ -22,6 +22,7 @@ from tokenizer.quantizer.face import (
     Quantizer,
     check_size,
     fold,
+    join,
     straight_through,
     unfold,
 )
@@ -76,19 +77,24 @@ class FSQ(Quantizer):
 
 
 class ResidualFSQ(Quantizer):
-    """FSQ of what an FSQ left over (the library's ResidualFSQ), its digits folded into one code.
+    """FSQ of what an FSQ left over (the library's ResidualFSQ).
+
+    Its digits are folded into one code, or each is a token, so that a rate may drop deeper ones.
 
     With L levels and depth n a dimension takes L^n evenly spaced values.
 
     Args:
         levels: Values each dimension may take at each depth, at least 2.
         depth: How often what is left is quantized again; the codebook has as many codes as the
-            product of the levels to this power.
+            product of the levels to this power, or that product where they are split.
+        split: Each digit is a token; clips then have `depth` times as many.
     """
 
     reach: Tensor
 
-    def __init__(self, levels: Sequence[int] = (2, 2, 2, 2, 2), depth: int = 2) -> None:
+    def __init__(
+        self, levels: Sequence[int] = (2, 2, 2, 2, 2), depth: int = 2, split: bool = False
+    ) -> None:
         super().__init__()
         levels = [int(level) for level in levels]
         if not levels or min(levels) < 2 or depth < 1:
@@ -97,22 +103,36 @@ class ResidualFSQ(Quantizer):
                 "least 1"
             )
         self.arguments = {"levels": levels, "depth": depth}
-        self.dim, self.depth, self.base = len(levels), depth, math.prod(levels)
-        self.codebook_size = check_size(f"levels={levels}, depth={depth}", self.base**depth)
+        if split:
+            self.arguments["split"], self.depth = True, depth
+        self.dim, self.count, self.base = len(levels), depth, math.prod(levels)
+        size = self.base ** (1 if split else depth)
+        self.codebook_size = check_size(f"levels={levels}, depth={depth}", size)
         self.fsq = library().ResidualFSQ(levels=levels, num_quantizers=depth)
         reach = 1 + 1 / (torch.tensor(levels) - 1)  # as the library clamps
         self.register_buffer("reach", reach, persistent=False)
 
     def quantize(self, vectors: Tensor, rounding: bool) -> Quantized:
         _, digits = self.fsq(vectors)  # int32 (B, N, depth)
-        codes = fold(digits.unbind(-1), self.base)
         soft = torch.tanh(vectors / self.reach) * self.reach
+        if self.depth > 1:
+            codes = [digit.long() for digit in digits.unbind(-1)]
+            parts = [self._part(i, digit) for i, digit in enumerate(codes)]
+            return join(parts, soft, codes, vectors.new_zeros(()), rounding)
+        codes = fold(digits.unbind(-1), self.base)
         # The library's own output passes its gradient once at every depth: `depth` times too much.
         out = straight_through(soft, self.vectors(codes)) if rounding else soft
         return Quantized(out, codes, vectors.new_zeros(()))
 
     def vectors(self, codes: Tensor) -> Tensor:
+        if self.depth > 1:
+            digits = codes.chunk(self.depth, -1)
+            return torch.cat([self._part(i, digit) for i, digit in enumerate(digits)], -2)
         out = torch.zeros(*codes.shape, self.dim, device=codes.device)
-        for i, digit in enumerate(unfold(codes, self.base, self.depth)):
-            out = out + self.fsq.codebooks[i][digit] * self.fsq.scales[i]
+        for i, digit in enumerate(unfold(codes, self.base, self.count)):
+            out = out + self._part(i, digit)
         return out
+
+    def _part(self, place: int, digit: Tensor) -> Tensor:
+        """What one depth adds, (..., D), for its codes (...)."""
+        return self.fsq.codebooks[place][digit] * self.fsq.scales[place]

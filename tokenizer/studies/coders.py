@@ -15,6 +15,7 @@ from data.source import open_source
 from tokenizer.codec import Codec
 from tokenizer.commands import open_codec, progress_bar
 from tokenizer.entropy import Prior
+from tokenizer.prior_choice import OpenPrior, language_prior
 from tokenizer.priors import AdaptivePrior, StaticPrior
 from tokenizer.studies.classical import ClassicalCoder, MissingEncoder
 from tokenizer.studies.curve import Curve, load_curve
@@ -35,10 +36,14 @@ class CoderMaker:
         plan: The study.
         out: Its folder; trainings go to `runs`, priors to `priors`.
         tell: Told what is left out or trained again.
+        open_model: Opens the prior of a language model.
     """
 
-    def __init__(self, plan: StudyPlan, out: Path, tell: Tell) -> None:
+    def __init__(
+        self, plan: StudyPlan, out: Path, tell: Tell, open_model: OpenPrior | None = None
+    ) -> None:
         self._plan, self._out, self._tell = plan, out, tell
+        self._open_model = open_model
         self._trained: list[tuple[TrainingPlan, Path]] = []
 
     def all(self) -> tuple[list[tuple[CurvePlan, Made]], list[str]]:
@@ -78,6 +83,11 @@ class CoderMaker:
             priors = [StaticPrior.load(wanted.prior)]
         elif wanted.coding == "adaptive":
             priors = [AdaptivePrior(codec.codebook_size, codec.layout) for codec in codecs]
+        elif wanted.coding == "model":
+            pairs = zip(codecs, wanted.codec or [], strict=True)
+            priors = [
+                language_prior(codec, None, folder, self._open_model) for codec, folder in pairs
+            ]
         elif wanted.coding == "static":
             pairs = zip(codecs, sources, strict=True)
             priors = [self._counted(codec, source, wanted.name) for codec, source in pairs]

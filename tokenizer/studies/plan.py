@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from tokenizer.studies.classical import EncoderName, Pixels
 from tokenizer.studies.sweeps import expand
 
-StudyCoding = Literal["static", "adaptive"]
+StudyCoding = Literal["static", "adaptive", "model"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class CurvePlan:
     train: list[TrainingPlan] | None = None  # likewise
     rates: list[float] | None = None  # tokens a frame, besides the full rate
     shares: list[float] | None = None  # of the full rate
-    coding: StudyCoding | None = None  # entropy coding; static: measured on training clips
+    # entropy coding; static: measured on training clips, model: the language model in `codec`
+    coding: StudyCoding | None = None
     prior: Path | None = None  # the same under one that `kinolex tokenizer prior` wrote
     curve: Path | None = None
     clips: list[str] | None = None  # names of the sets it is shown on; all if left out
@@ -199,6 +200,8 @@ def _curve(content: Any, place: str) -> CurvePlan:
         raise ValueError(f"{place}: an encoder wants crf, a list like [20, 28, 36, 44]")
     if plan.prior is not None and (plan.coding is not None or len(plan.codec or []) > 1):
         raise ValueError(f"{place}: prior is for a curve of one codec without coding")
+    if plan.train and plan.coding == "model":
+        raise ValueError(f"{place}: coding model is for codecs in folders of language models")
     if plan.train and all(one.rates for one in plan.train) and (plan.rates or plan.shares):
         raise ValueError(
             f"{place}: rates and shares have no effect where all of train have rates of their own"

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from data.source import Source, open_source
 from tokenizer.commands import progress_bar
+from tokenizer.prior_choice import OpenPrior
 from tokenizer.studies.coders import CoderMaker, Made, Tell
 from tokenizer.studies.comparing import Comparison, Match, compare, match_tokens, write_comparisons
 from tokenizer.studies.curve import Curve, load_curve, save_curve
@@ -87,7 +88,7 @@ def _told(chapter: StudyChapter) -> list[Any]:
     return [table, "", *([Text("\n".join(notes))] if notes else [])]
 
 
-def study(study: Path, out: Path) -> StudyReport:
+def study(study: Path, out: Path, open_model_prior: OpenPrior | None = None) -> StudyReport:
     """Measure codecs against each other and against classical encoders, on the same clips.
 
     The study file names clips (one set, or a list of named ones), curves (codecs by folder, codecs
@@ -102,6 +103,7 @@ def study(study: Path, out: Path) -> StudyReport:
     Args:
         study: A YAML file; configs/study/rates.yaml is one to start from.
         out: Folder for results.
+        open_model_prior: Opens the prior of a language model; the command knows how.
     """
     plan = read_plan(study)
     if out.is_file():
@@ -109,7 +111,8 @@ def study(study: Path, out: Path) -> StudyReport:
     tell = Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print
     gauges = _gauges(plan)
     sets = [_open(clips) for clips in plan.clips]
-    coders, missing = CoderMaker(plan, out, tell).all()  # after the clips: it may train for long
+    maker = CoderMaker(plan, out, tell, open_model_prior)
+    coders, missing = maker.all()  # after the clips: it may train for long
     told, chapters = [], []
     for clips, (source, seen) in zip(plan.clips, sets, strict=True):
         folder = out / clips.file_name if clips.name else out

@@ -1,7 +1,7 @@
 """What the processes of a distributed run tell each other about a batch.
 
 Asked anew each time: a process group may start after a first pass, which vector_quantize_pytorch's
-cached answer misses. Knows tensors, not quantizers.
+cached answer misses. Knows tensors, neither quantizers nor losses.
 """
 
 from __future__ import annotations
@@ -16,6 +16,16 @@ def num_ranks() -> int:
     """Processes that train together, 1 without a process group."""
     together = dist.is_available() and dist.is_initialized()
     return dist.get_world_size() if together else 1
+
+
+def own_share(drawn: Tensor) -> Tensor:
+    """This rank's part of what was drawn for the clips of all ranks, which stand on the last axis.
+
+    So a clip's luck is that of its place in the whole batch, and no two ranks' clips share it.
+    """
+    if num_ranks() == 1:
+        return drawn
+    return drawn.chunk(num_ranks(), -1)[dist.get_rank()]
 
 
 def mean_over_ranks(x: Tensor) -> Tensor:
