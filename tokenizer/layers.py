@@ -98,13 +98,12 @@ class Linear(nn.Linear):
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU of x (B, ...), in place but for training, where each block's comes out the same to the
-    bit whatever stands beside it.
+    """SiLU of x (B, ...): in place, and each block's the same to the bit whatever stands beside it.
 
     torch computes the last elements of a tensor, and of a thread's part of it, one by one and
-    rounds them otherwise: hence block by block.
+    rounds them otherwise: hence block by block. Training and compiled programs do without.
     """
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.silu(x)
     for block in x.unbind():
         F.silu(block, inplace=True)
