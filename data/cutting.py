@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def cut(
     height: int | None = None,
     width: int | None = None,
     fit: Fit = "cover",
-    heldout: list[str] | None = None,
+    heldout: Sequence[str] = (),
 ) -> CutReport:
     """Cut the videos of a folder into clips of some frames each, in a folder to train on.
 
@@ -86,19 +87,26 @@ def cut(
     asked |= {"height": height, "width": width, "fit": fit, "files": files}
     _check_asked(out, asked)
     clips, steps = {}, {"train": step, "heldout": max(step, frames)}
-    for split, (root, rows) in splits.items():
+    for split in reversed(_SPLITS):  # the smaller one first: what it lacks shows before the work
+        root, rows = splits[split]
         stretches = (
             clip
             for row in rows
             for clip in _stretches(root, row, frames, steps[split], fps, (height, width, fit))
         )
-        clips[split] = write_folder(stretches, out / split)
-    return CutReport(str(out), clips, files)
+        first = next(stretches, None)
+        if first is None:
+            raise ValueError(
+                f"{', '.join(files[split])}: no clip of {frames} frames for {split}: give fewer "
+                "frames or name other files with --heldout, and another --out"
+            )
+        clips[split] = write_folder(chain([first], stretches), out / split)
+    return CutReport(str(out), {split: clips[split] for split in _SPLITS}, files)
 
 
-def _splits(source: Path, heldout: list[str] | None) -> dict[str, tuple[Path, list[Row]]]:
+def _splits(source: Path, heldout: Sequence[str]) -> dict[str, tuple[Path, list[Row]]]:
     """The folder and the rows of each split."""
-    if heldout is None:
+    if not heldout:
         return {split: find_rows(source, split) for split in _SPLITS}
     root, rows = find_rows(source, WHOLE)
     names = sorted({row.file_name for row in rows})
@@ -112,7 +120,8 @@ def _splits(source: Path, heldout: list[str] | None) -> dict[str, tuple[Path, li
     for split, some in chosen.items():
         if not some:
             raise ValueError(
-                f"heldout {heldout} leaves nothing for {split}: {source} holds {', '.join(names)}"
+                f"heldout {', '.join(heldout)} leaves nothing for {split}: {source} holds "
+                f"{', '.join(names)}"
             )
     return {split: (root, some) for split, some in chosen.items()}
 

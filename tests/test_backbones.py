@@ -128,7 +128,7 @@ def test_a_constant_part_is_told_of() -> None:
     found = fit_exponent([(x, 100 + x**2) for x in (4, 16, 64)])
     assert found.value is not None and found.last is not None
     assert found.value < found.last < 2
-    assert "constant part" in found.note and f"({found.last:.2f})" in str(found)
+    assert "constant part" in found.note and f"/{found.last:.2f}" in str(found)
 
 
 def test_few_points_are_told_of() -> None:

@@ -104,11 +104,9 @@ class Streamed:
 
 def test_clips_in_parts_score_as_whole_ones(codec: Codec) -> None:
     """At rates of every kind, those that must see the end among them."""
-    counts = (1, 2, 1)
-    asked = [Rate(1.0), *(Rate(**{name: value}) for name, value in (
-        ("share", 0.4), ("bits_per_pixel", 0.05), ("block_tokens", counts), ("auto", 0.5),
-        ("psnr", 4.5), ("psnr", 60.0), ("budget", 5),
-    ))]  # fmt: skip
+    even = [Rate(1.0), Rate(share=0.4), Rate(bits_per_pixel=0.05), Rate(block_tokens=(1, 2, 1))]
+    by_content = [Rate(auto=0.5), Rate(psnr=4.5), Rate(psnr=60.0), Rate(budget=5)]
+    asked = even + by_content
     source = Streamed()
     whole, parts = (evaluate(codec, each, asked, by_clip=True) for each in (Pair(), source))
     assert dataclasses.replace(parts, seconds=whole.seconds) == whole

@@ -117,3 +117,14 @@ def test_a_folder_of_other_files_is_left_alone(films, tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(ValueError, match="holds other files"):
         cut(films, tmp_path, heldout=["a.mkv"])
+
+
+def test_a_split_without_a_clip_is_told_before_the_work(films, tmp_path):
+    write_video(make_clip(5, num_frames=2), tmp_path / "films" / "short.mkv")
+    shutil.copy(films / "a.mkv", tmp_path / "films")
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match="short.mkv: no clip of 4 frames for heldout"),
+    ):
+        cut(tmp_path / "films", tmp_path / "clips", frames=4, heldout=["short.mkv"])
+    assert not (tmp_path / "clips" / "train").exists()

@@ -15,6 +15,7 @@ from tokenizer.commands import evaluate, shards
 from tokenizer.file_commands import decode
 from tokenizer.file_encoding import encode
 from tokenizer.files import load_tokens
+from tokenizer.memory import bounded_memory
 from tokenizer.running import running
 
 
@@ -71,6 +72,31 @@ def test_compiled_equals_eager(
     assert int((pixels - shown).abs().max()) <= 1  # of 255
     assert "encode" not in vars(codec.backbone)
     torch.compiler.reset()
+
+
+def test_more_than_fits_into_memory_is_told_with_its_bound(codec: Codec) -> None:
+    """8k frames, which never become real: the first array that is too large is refused."""
+    if not Path("/proc/meminfo").exists():
+        pytest.skip("only Linux bounds memory so")
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    frames = torch.zeros(1, dtype=torch.uint8).expand(8, 3, 4320, 7680)
+    for length in (1, 8):
+        with pytest.raises(ValueError, match=r"more than the 0\.1 GB .* free: make room, or"):
+            with bounded_memory(10**8):
+                codec.encode(frames[:length])
+    with pytest.raises(ValueError, match="7680x4320"):  # errors of another kind pass as they are
+        with bounded_memory(10**8):
+            raise ValueError("7680x4320")
+    with pytest.raises(RuntimeError, match="ours"):
+        with bounded_memory(10**8):
+            raise RuntimeError("ours")
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    with running(codec):
+        assert resource.getrlimit(resource.RLIMIT_DATA) != before
+        codes_of(codec)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_commands_take_a_format(codec: Codec, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WINDOW = 8  # blocks among which `auto` shares tokens out: the last one and those before it
 PER_OCTAVE = 1  # counts tried for each doubling
 PER_OCTAVE_PSNR = 4  # `psnr` picks one of those tried
-ROW_PIXELS = 2**20  # decoded at a time, so that memory does not grow with the counts tried
+ROW_PIXELS = 2**19  # decoded at a time, so that memory does not grow with the counts tried
 
 
 @dataclass(frozen=True)

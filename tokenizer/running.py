@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from tokenizer.codec import Codec
+from tokenizer.memory import bounded_memory
 
 Precision = Literal["fp32", "bf16"]
 Clock = Literal["wall", "cpu"]  # cpu: of this process, all threads; other work does not count
@@ -31,13 +32,16 @@ def running(
     change where a vector lies near the border of two (1.2 % of those of the demo's codec), so that
     files of both formats differ; any codec decodes either. Compiled networks sum in another order,
     with the same effect on far fewer codes, and pay only on long jobs: compiling takes tens of
-    seconds, again for each new size.
+    seconds, again for each new size. On the processor more memory than is free is an error.
 
     Args:
         codec: The codec, in eval mode.
         precision: fp32 or bf16.
         compiled: Whether `torch.compile` makes new kernels, which wants a C++ compiler.
         backend: Of `torch.compile`.
+
+    Raises:
+        ValueError: Frames so large that a block of them does not fit into memory.
     """
     device = next(codec.parameters()).device.type
     backbone = codec.backbone
@@ -46,7 +50,10 @@ def running(
             setattr(backbone, name, torch.compile(getattr(backbone, name), backend=backend))
     low = precision == "bf16"
     try:
-        with torch.autocast(device, torch.bfloat16) if low else nullcontext():
+        with (
+            torch.autocast(device, torch.bfloat16) if low else nullcontext(),
+            bounded_memory() if device == "cpu" else nullcontext(),
+        ):
             yield codec
     finally:
         if compiled:

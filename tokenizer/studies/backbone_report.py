@@ -20,7 +20,7 @@ AXES: dict[Axis, str] = {
     "area": "H x W",
 }
 Measure = Literal["operations", "memory", "seconds"]
-MEASURES: dict[Measure, str] = {"operations": "operations", "memory": "MiB", "seconds": "time"}
+MEASURES: dict[Measure, str] = {"operations": "FLOP", "memory": "MiB", "seconds": "time"}
 UNLIKE = 1.5  # times the median of parameters, or less than its inverse, from which a note says so
 
 
@@ -101,7 +101,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> An
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     table.title, table.title_justify = title, "left"
-    table.add_column(head[0], min_width=6)
+    table.add_column(head[0], min_width=12)
     for name in head[1:]:
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for first, *rest in rows:
@@ -118,8 +118,8 @@ def caption(found: BackboneComparison) -> list[str]:
         f"manner    {manner.threads} thread(s), {manner.precision}, {manner.clock} time, median of "
         f"{manner.repeats}, seed {manner.seed}; {base.clips} clips at once, whole in a step, too",
         "counts    GFLOP of products, convolutions and attention; MiB above a process that has "
-        "done one tiny clip; exponents of log-log fits, in brackets the slope between the two "
-        "largest where it differs",
+        "done one tiny clip; exponents of log-log fits, after a stroke the slope between the "
+        "two largest where it differs",
     ]
 
 

@@ -20,9 +20,7 @@ class Exponent:
     """y grows as x to the power `value`, as far as the points say."""
 
     value: float | None  # slope of log y over log x, least squares; None below two points
-    r2: (
-        float | None
-    )  # share of the spread of log y that the line explains; None where there is none
+    r2: float | None  # share of log y's spread that the line explains; None where y is constant
     last: float | None  # slope between the two largest points
     num_points: int
     note: str  # what to mind, or ""
@@ -31,7 +29,7 @@ class Exponent:
         if self.value is None:
             return ""
         bent = self.last is not None and abs(self.last - self.value) > BENT
-        return f"{self.value:.2f}" + (f" ({self.last:.2f})" if bent else "")
+        return f"{self.value:.2f}" + (f"/{self.last:.2f}" if bent else "")
 
 
 def fit_exponent(points: Sequence[tuple[float, float]]) -> Exponent:
