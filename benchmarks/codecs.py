@@ -53,12 +53,9 @@ class Entry:
         codec = self.codec
         with running(codec, self.precision):
             began = time.process_time()
-            blocks, state = codec.encode_step(clips, codec.start())
-            blocks += codec.finish(state)
+            tokens = codec.encode_batch(clips)
             middle = time.process_time()
-            decoder = codec.start_decoding(self.side, self.side)
-            for codes in blocks:
-                _, decoder = codec.decode_step(list(codes), decoder)
+            codec.decode_batch(tokens)
             return middle - began, time.process_time() - middle
 
     def operations(self) -> float:
