@@ -59,7 +59,7 @@ class Entry:
             return middle - began, time.process_time() - middle
 
     def operations(self) -> float:
-        """GFLOP a frame, without the second copy that a lone clip is convolved with."""
+        """GFLOP a frame, of two clips: a lone block goes to oneDNN where the counter misses it."""
         two = Entry(self.name, self.codec, self.side, "fp32", 2)
         with FlopCounterMode(display=False) as counter:
             two.run(two.clips())
