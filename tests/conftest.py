@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,15 @@ def make_record(colour: str, motion: str, seed: int) -> Record:
     )
     captions = (f"a {colour} ball {motion}", f"{motion}: a ball in {colour}")
     return write_record(TokenRecord(tokens, captions, questions, {"action": motion}))
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Laws to the bit hold on any number of threads, each of which sums its own share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

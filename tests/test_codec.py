@@ -275,10 +275,12 @@ def test_without_quantization_pixels_pass_but_nothing_decodes() -> None:
     [
         lambda: ConvBackbone(channels=16, latent_channels=32),
         lambda: FactoredBackbone(channels=16, latent_channels=32),
+        lambda: FactoredBackbone(channels=5, latent_channels=7, time_stride=8, summary=1),
         *(partial(TransformerBackbone, width=32, attention=kind) for kind in get_args(Kind)),
     ],
 )
 @pytest.mark.parametrize("side", [1, 9, 24])
+@pytest.mark.usefixtures("threads")
 def test_features_do_not_depend_on_the_batch(make: Callable[[], Backbone], side: int) -> None:
     torch.manual_seed(0)
     codec = Codec(make(), FSQ())

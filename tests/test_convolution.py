@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tokenizer.convolution import PADDING, small_conv3d, worthwhile
+from tokenizer.convolution import PADDING, convolve, small_conv3d, worthwhile
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 4), (3, 2)])
@@ -31,3 +31,16 @@ def test_only_where_it_helps() -> None:
         assert not worthwhile(torch.randn(1, 2, 3, 2, 2), weight)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not worthwhile(torch.randn(1, 2, 3, 2, 2), weight)
+
+
+@pytest.mark.parametrize("frames", [None, 3])
+@pytest.mark.parametrize("side", [1, 5])
+def test_rounds_alike_alone_and_among_others(frames: int | None, side: int) -> None:
+    torch.manual_seed(0)
+    taps, times = ((), ()) if frames is None else ((3,), (frames + 2,))
+    x, weight = torch.randn(4, 6, *times, side, side), torch.randn(7, 6, *taps, 3, 3)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            together = convolve(x, weight, torch.ones(7))
+            for i in range(4):
+                assert torch.equal(convolve(x[i : i + 1], weight, torch.ones(7))[0], together[i])

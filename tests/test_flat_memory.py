@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tokenizer import steps
 from tokenizer.codec import Codec
 from tokenizer.file_reading import TokenReader
 from tokenizer.priors import AdaptivePrior
@@ -23,6 +24,7 @@ from tokenizer.rate import Rate
 from tokenizer.streaming import decode_stream, encode_stream
 
 FEW, MANY = 200, 2000  # blocks
+steps.PASS_PIXELS = 1  # a block a pass: the bound on a pass is in test_streaming
 
 
 def resident():

@@ -19,6 +19,7 @@ import torch
 from data.clip import Clip
 from data.reading import iterate_frames, read_clip
 from data.writing import write_video
+from tokenizer import steps, streaming
 from tokenizer.codec import Codec
 from tokenizer.file_commands import decode
 from tokenizer.file_encoding import encode_file
@@ -145,22 +146,24 @@ def test_blocks_decoded_as_they_come_are_the_whole_clip(codec: Codec) -> None:
     assert torch.equal(torch.cat(parts), codec.decode(tokens).frames)
 
 
-def test_decoding_a_file_holds_no_more_than_a_block(
-    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("run", "passes"), [(1, 8), (3, 3), (99, 1)])
+def test_decoding_a_file_holds_no_more_than_a_pass(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: int, passes: int
 ) -> None:
     codec.save(tmp_path / "codec")
-    clip, alive, step = some_clip(30), list[weakref.ref](), Codec.decode_step
+    clip, alive = some_clip(30), list[weakref.ref]()
     save_tokens(codec.encode(clip), tmp_path / "a.kvt")
 
     def watched(*arguments: Any) -> Any:
-        pixels, state = step(*arguments)
+        pixels, state = steps.decode_blocks(*arguments)
         alive.append(weakref.ref(pixels))
         assert sum(made() is not None for made in alive) <= 2
         return pixels, state
 
-    monkeypatch.setattr(Codec, "decode_step", watched)
+    monkeypatch.setattr(streaming, "decode_blocks", watched)
+    monkeypatch.setattr(steps, "PASS_PIXELS", run * codec.block_frames * 9 * 17)
     decode(tmp_path / "a.kvt", tmp_path / "a.mkv", tmp_path / "codec")
-    assert len(alive) == 8
+    assert len(alive) == passes
     monkeypatch.undo()
     whole = codec.decode(codec.encode(clip)).frames
     assert torch.equal(read_clip(tmp_path / "a.mkv").frames, whole)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tokenizer import steps
 from tokenizer.blocks import EncoderState
 from tokenizer.codec import Codec
 from tokenizer.rate import FULL, Rate
@@ -101,6 +102,41 @@ def test_chunked_equals_whole_and_no_future_leaks(
     assert all(map(torch.equal, other.codes[:before], whole.codes[:before]))
     kept = before * codec.block_frames
     assert torch.equal(codec.decode(other).frames[:kept], pixels[:kept])
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (8, 8), (9, 25)])
+def test_blocks_and_streams_side_by_side_equal_each_alone(
+    streaming_codec: Codec, height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes, pixels and all that is remembered, to the bit, however many share a pass."""
+    codec = streaming_codec
+    frames = random_frames(14 * codec.block_frames, height, width).unflatten(0, (2, -1))
+    start, black = codec.start(share=0.7), codec.start_decoding(height, width)
+    monkeypatch.setattr(steps, "PASS_PIXELS", 1)
+    alone = [codec.encode_step(stream[None], start) for stream in frames]
+    decoded = []
+    for blocks, _ in alone:
+        parts, state = [], black
+        for block in blocks:
+            part, state = codec.decode_step([block[0]], state)
+            parts.append(part)
+        decoded.append((torch.cat(parts, 1), state))
+    for run in (1, 3, 7):
+        pixels_together = frames[:, : run * codec.block_frames, 0].numel()
+        monkeypatch.setattr(steps, "PASS_PIXELS", pixels_together)
+        blocks, state = codec.encode_step(frames, start)
+        assert state.past is not None and len(blocks) == 7
+        pixels, late = steps.decode_blocks(codec, [list(block) for block in blocks], black)
+        assert late.past is not None and late.num_blocks == 7
+        for i, (own, told) in enumerate(alone):
+            assert told.past is not None and decoded[i][1].past is not None
+            assert all(torch.equal(x[i : i + 1], y) for x, y in zip(blocks, own, strict=True))
+            pasts = zip(state.past, told.past, strict=True)
+            assert all(torch.equal(x[i : i + 1], y) for x, y in pasts)
+            assert torch.equal(pixels[i : i + 1], decoded[i][0])
+            pasts = zip(late.past, decoded[i][1].past, strict=True)
+            assert all(torch.equal(x[i : i + 1], y) for x, y in pasts)
 
 
 @pytest.mark.parametrize("name", ["share", "auto"])

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenizer.layers import Past
+from tokenizer.layers import Linear, Past
 
 LONGEST = 256.0  # wavelength of the slowest rotation, in latents
+ALIGNED = 16  # numbers of 4 bytes: a line of the cache
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,23 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat([one * cos - other * sin, one * sin + other * cos], -1).to(x.dtype)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """What queries (B, h, N, D) gather, each the same to the bit whatever else is in the batch.
+
+    A CPU's sums depend on where in memory an operand begins, and torch gives each thread room for
+    its N x N' logits right behind another's. But for training, rows and channels are filled up
+    with zeros, so that everything begins at a multiple of ALIGNED numbers.
+    """
+    if torch.is_grad_enabled() or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value)
+    rows, size = query.shape[-2:]
+    below, right = -rows % ALIGNED, -size % ALIGNED
+    query = F.pad(query, (0, right, 0, below)).contiguous()
+    key, value = (F.pad(z, (0, right)).contiguous() for z in (key, value))
+    y = F.scaled_dot_product_attention(query, key, value, scale=size**-0.5)
+    return y[..., :rows, :size]
+
+
 class Attention(nn.Module):
     """Each place and time attends to those in view.
 
@@ -101,10 +119,10 @@ class Attention(nn.Module):
     def __init__(self, channels: int, heads: int, view: View, joint: bool = True) -> None:
         super().__init__()
         self.heads, self.view, self.joint = heads, view, joint
-        self.query = nn.Linear(channels, channels, bias=False)
-        self.key = nn.Linear(channels, channels, bias=False)
-        self.value = nn.Linear(channels, channels, bias=False)
-        self.out = nn.Linear(channels, channels)
+        self.query = Linear(channels, channels, bias=False)
+        self.key = Linear(channels, channels, bias=False)
+        self.value = Linear(channels, channels, bias=False)
+        self.out = Linear(channels, channels)
         with torch.no_grad():
             self.out.weight.mul_(0.1)
 
@@ -132,7 +150,7 @@ class Attention(nn.Module):
         places, times = query.shape[1:3]
         merge = (1, 2) if self.joint else (0, 1)
         query, key, value = (z.flatten(*merge).transpose(1, 2) for z in (query, key, value))
-        y = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+        y = attend(query, key, value).transpose(1, 2)
         return y.unflatten(1, (places, times)) if self.joint else y.unflatten(0, (-1, places))
 
 

@@ -129,6 +129,17 @@ def pad_frames(frames: Tensor, block_frames: int, stride: int) -> Tensor:
     return frames
 
 
+def to_blocks(frames: Tensor, block_frames: int, stride: int) -> Tensor:
+    """uint8 (S, n, 3, H, W), padded, as float32 blocks (B, 3, T, H', W'), a stream's in a row."""
+    x = to_float(pad_frames(frames, block_frames, stride))
+    return x.unflatten(1, (-1, block_frames)).flatten(0, 1).transpose(1, 2)
+
+
+def to_clips(pixels: Tensor, num_blocks: int) -> Tensor:
+    """Blocks (B, 3, T, H, W), so many of each stream in a row, as (S, blocks * T, 3, H, W)."""
+    return pixels.transpose(1, 2).unflatten(0, (-1, num_blocks)).flatten(1, 2)
+
+
 class SizeWarning(UserWarning):
     """Pictures are far from the size that a codec was trained at."""
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-import torch
 from torch import Tensor, nn
 
 from data.clip import Clip
@@ -24,22 +22,17 @@ from tokenizer.blocks import (
     DecoderState,
     EncoderState,
     Reconstruction,
-    check_frames,
     check_streams,
-    pad_codes,
-    pad_frames,
-    to_float,
-    to_uint8,
-    warn_size,
 )
 from tokenizer.factored import FactoredBackbone
 from tokenizer.identity import weights_hash, weights_version
 from tokenizer.label_head import LabelHead
-from tokenizer.layers import Past
 from tokenizer.ordering import BlockLayout, Order, Ordering, order_grid
-from tokenizer.quantizer import FSQ, Quantized, Quantizer
+from tokenizer.passes import reconstruct
+from tokenizer.quantizer import FSQ, Quantizer
 from tokenizer.rate import Served, Target, as_rates
-from tokenizer.rate_control import RateChoice, auto_count, start_probe, try_counts
+from tokenizer.rate_control import RateChoice
+from tokenizer.steps import decode_blocks, encode_frames, encode_rest
 from tokenizer.tokens import VideoTokens
 from tokenizer.whole import decode_clips, encode_clips
 
@@ -174,45 +167,7 @@ class Codec(nn.Module):
             counts: int64 (S,), tokens kept of each of a clip's blocks; None keeps all.
             rounding: Whether vectors are rounded to codes.
         """
-        clips, length, _, height, width = frames.shape
-        x = to_float(pad_frames(frames, self.block_frames, self.backbone.space_stride))
-        num_blocks = x.shape[1] // self.block_frames
-        x = x.unflatten(1, (num_blocks, -1)).flatten(0, 1).transpose(1, 2)  # (B, 3, T, H, W)
-        quantized = self._quantize(x, Past(num_blocks), rounding)
-        if counts is None:
-            counts = torch.full((clips,), quantized.codes.shape[1])
-        pixels = self._decode(
-            quantized.quantized,
-            counts.repeat_interleave(num_blocks),
-            self.grid(height, width),
-            Past(num_blocks),
-        )
-        pixels = pixels.transpose(1, 2).unflatten(0, (clips, num_blocks)).flatten(1, 2)
-        codes = quantized.codes.unflatten(0, (clips, num_blocks))
-        vectors = quantized.quantized.unflatten(0, (clips, num_blocks))
-        pixels = pixels[:, :length, :, :height, :width]
-        return Reconstruction(pixels, codes, vectors, quantized.loss)
-
-    def _quantize(self, pixels: Tensor, past: Past, rounding: bool = True) -> Quantized:
-        ordering = self.ordering(*pixels.shape[-2:])
-        vectors = self.backbone.encode(pixels, ordering.level.to(pixels.device), past)
-        told, placed = vectors.split((self.summary, vectors.shape[1] - self.summary), 1)
-        return self.quantizer(torch.cat([told, ordering.to_tokens(placed)], 1), rounding)
-
-    def _decode(
-        self, vectors: Tensor, counts: Tensor, grid: tuple[int, int, int], past: Past
-    ) -> Tensor:
-        ordering = order_grid(self.order, *grid)
-        tokens, hops = ordering.sources(counts.cpu() - self.summary)  # (B, N) both
-        tokens, hops = tokens.to(vectors.device), hops.to(vectors.device)
-        if self.quantizer.depth > 1:  # what a place was sent, added up; no summary is before it
-            kept = torch.arange(vectors.shape[1]) < counts.cpu()[:, None]
-            vectors = vectors * kept[..., None].to(vectors.device)
-            vectors = vectors.unflatten(1, (self.quantizer.depth, -1)).sum(1)
-        told, placed = vectors.split((self.summary, vectors.shape[1] - self.summary), 1)
-        placed = placed.gather(1, tokens[..., None].expand(-1, -1, vectors.shape[2]))
-        share = counts / self.quantizer.depth  # of the places' first tokens, as it were
-        return self.backbone.decode(torch.cat([told, placed], 1), hops, grid, past, share)
+        return reconstruct(self, frames, counts, rounding)
 
     # --- streams
 
@@ -232,7 +187,6 @@ class Codec(nn.Module):
         check_streams(rate, 1)
         return EncoderState(rate)
 
-    @torch.no_grad()
     def encode_step(self, frames: Tensor, state: EncoderState) -> tuple[list[Tensor], EncoderState]:
         """Code the next frames of S streams side by side.
 
@@ -243,69 +197,21 @@ class Codec(nn.Module):
         Returns:
             The codes of each block that is now whole, int64 (S, K), and the next state.
         """
-        check_frames(frames)
-        if state.pending is not None:
-            if state.pending.shape[-2:] != frames.shape[-2:]:
-                raise ValueError(
-                    f"frames of {frames.shape[-2]}x{frames.shape[-1]} after frames of "
-                    f"{state.pending.shape[-2]}x{state.pending.shape[-1]}: start a new stream"
-                )
-            frames = torch.cat([state.pending, frames], 1)
-        *_, height, width = frames.shape
-        check_streams(state.rate, len(frames))
-        served = self.served(height, width)
-        served.check(state.rate)
-        if state.num_frames == 0:
-            warn_size(self.trained_size, height, width)
-        blocks: list[Tensor] = []
-        past, number, probe = state.past, state.num_blocks, state.probe
-        while frames.shape[1] >= self.block_frames:
-            block, frames = frames[:, : self.block_frames], frames[:, self.block_frames :]
-            codes, past = self._encode_block(block, past)
-            if state.rate.auto is None:
-                count = served.count(state.rate, number)
-            else:
-                probe = probe or start_probe(self, state.rate, height, width)
-                probe = try_counts(self, probe, block[0], codes[0])[1]
-                count, probe = auto_count(probe, state.rate.auto * served.slots)
-            blocks.append(codes[:, :count])
-            number += 1
-        total = number * self.block_frames + frames.shape[1]
-        return blocks, EncoderState(state.rate, frames.clone(), past, number, total, probe)
+        return encode_frames(self, frames, state)
 
     def finish(self, state: EncoderState) -> list[Tensor]:
         """The codes of the last, part-filled block, its last frame repeated; [] if none is."""
-        if state.pending is None or state.pending.shape[1] == 0:
-            return []
-        late = self.block_frames - state.pending.shape[1]
-        last = state.pending[:, -1:].expand(-1, late, -1, -1, -1)
-        return self.encode_step(last, state)[0]
-
-    def _encode_block(
-        self, block: Tensor, past: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        remembered = Past(1, past)
-        block = to_float(pad_frames(block, 1, self.backbone.space_stride).to(self._device))
-        codes = self._quantize(block.transpose(1, 2), remembered).codes
-        return codes.cpu(), tuple(remembered.new)
+        return encode_rest(self, state)
 
     def start_decoding(self, height: int, width: int) -> DecoderState:
         """The state before the first block of streams of this many pixels."""
         return DecoderState(height, width)
 
-    @torch.no_grad()
     def decode_step(
         self, codes: Sequence[Tensor], state: DecoderState
     ) -> tuple[Tensor, DecoderState]:
         """Decode the next block of S streams: their codes int64 (K,), to uint8 (S, T, 3, H, W)."""
-        grid = self.grid(state.height, state.width)
-        slots = self.slots_per_block(state.height, state.width)
-        padded, counts = pad_codes(codes, slots, self.codebook_size)
-        past = Past(1, state.past)
-        vectors = self.quantizer.vectors(padded.to(self._device))
-        pixels = self._decode(vectors, counts, grid, past)[..., : state.height, : state.width]
-        state = replace(state, past=tuple(past.new), num_blocks=state.num_blocks + 1)
-        return to_uint8(pixels.transpose(1, 2)).cpu(), state
+        return decode_blocks(self, [codes], state)
 
     # --- whole clips
 
@@ -366,10 +272,6 @@ class Codec(nn.Module):
     def decode_batch(self, tokens: Sequence[VideoTokens]) -> list[Clip]:
         """Decode clips, those of one size and number of blocks together."""
         return decode_clips(self, tokens)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
 
     # --- on disk
 

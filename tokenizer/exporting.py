@@ -24,6 +24,7 @@ from tokenizer.blocks import pad_frames, to_float
 from tokenizer.codec import Codec
 from tokenizer.layers import Past
 from tokenizer.ordering import MAX_LEVEL, NOTHING, Ordering
+from tokenizer.passes import to_codes
 
 Form = Literal["pt2", "onnx"]
 LARGEST = 2**18  # codes; the decoder step looks their vectors up in a table
@@ -87,7 +88,7 @@ class EncoderStep(nn.Module):
     def forward(self, frames: Tensor, first: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
         memory = SteppedPast(first, past)
         block = to_float(pad_frames(frames, 1, self.codec.backbone.space_stride))
-        codes = self.codec._quantize(block.transpose(1, 2), memory).codes
+        codes = to_codes(self.codec, block.transpose(1, 2), memory).codes
         return codes, *memory.new
 
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tokenizer.convolution import pair, small_conv3d, worthwhile
+from tokenizer.convolution import convolve, small_conv3d, worthwhile
 from tokenizer.latents import LatentBackbone, Norm, fold, unfold
-from tokenizer.layers import Past
+from tokenizer.layers import Linear, Past, silu
 from tokenizer.ordering import MAX_LEVEL, NOTHING
-from tokenizer.rate_conditioning import RateModulation
+from tokenizer.rate_conditioning import RateModulation, describe
 from tokenizer.summary import Spread, Summarise
 
 
@@ -31,16 +30,16 @@ class Spatial(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:  # pyright: ignore
         y = x.permute(0, 4, 1, 2, 3)  # channels last in memory
+        assert self.bias is not None
         if worthwhile(y, self.weight):
-            assert self.bias is not None
             y = small_conv3d(y, self.weight[:, :, None], self.bias)
             return y.permute(0, 2, 3, 4, 1)
         y = x.flatten(0, 1).permute(0, 3, 1, 2)
-        y = super().forward(pair(y))[: len(y)]
+        y = convolve(y, self.weight, self.bias)
         return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
-class Temporal(nn.Linear):
+class Temporal(Linear):
     """Each place's frame with the one before and the one after it, as one matrix product.
 
     After the block's last frame that frame is repeated: nothing of a later block is seen.
@@ -65,12 +64,12 @@ class FactoredResidual(nn.Module):
         self.spatial = Spatial(channels, channels)
         self.temporal = Temporal(channels, channels)
 
-    def forward(self, x: Tensor, past: Past, share: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, past: Past, rate: Tensor | None = None) -> Tensor:
         y = self.norm(x)
-        if self.modulation is not None and share is not None:
-            gain, shift = self.modulation(share)
+        if self.modulation is not None and rate is not None:
+            gain, shift = self.modulation(rate)
             y = y * gain.to(y.dtype) + shift.to(y.dtype)
-        return x + self.temporal(F.silu(self.spatial(y)), past)
+        return x + self.temporal(silu(self.spatial(y)), past)
 
 
 class FactoredBackbone(LatentBackbone):
@@ -117,23 +116,24 @@ class FactoredBackbone(LatentBackbone):
         if rate_conditioned:  # left out otherwise: codecs keep the name they had before it
             arguments["rate_conditioned"] = True
         self.remember(arguments)
+        self.rate_conditioned = rate_conditioned
         self.patch, self.stride, self.time_stride = patch, stride, time_stride
         self.space_stride = patch * stride
         wide, folded = latent_channels, channels * time_stride * stride * stride
         pixels = 3 * patch * patch
         self.stem = Spatial(pixels, channels)
         self.down = nn.ModuleList([FactoredResidual(channels) for _ in range(blocks)])
-        self.narrow = nn.Linear(folded, wide)
+        self.narrow = Linear(folded, wide)
         self.level = nn.Embedding(MAX_LEVEL + 1, wide)
         self.encoder = nn.ModuleList([FactoredResidual(wide) for _ in range(latent_blocks)])
-        self.to_vector = nn.Sequential(Norm(wide), nn.Linear(wide, dim))
-        self.from_vector = nn.Linear(dim, wide)
+        self.to_vector = nn.Sequential(Norm(wide), Linear(wide, dim))
+        self.from_vector = Linear(dim, wide)
         self.hops = nn.Embedding(NOTHING + 1, wide)
         self.summarise = Summarise(wide, dim, summary) if summary else None
         self.spread = Spread(wide, dim, summary) if summary else None
         told = rate_conditioned
         self.decoder = nn.ModuleList([FactoredResidual(wide, told) for _ in range(latent_blocks)])
-        self.widen = nn.Linear(wide, folded)
+        self.widen = Linear(wide, folded)
         self.up = nn.ModuleList([FactoredResidual(channels, told) for _ in range(blocks)])
         self.head_norm = Norm(channels)
         self.head = Spatial(channels, pixels)
@@ -141,7 +141,8 @@ class FactoredBackbone(LatentBackbone):
         nn.init.zeros_(self.hops.weight)
 
     def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
-        x = fold(pixels.permute(0, 2, 3, 4, 1), 1, self.patch)  # (B, T, H/patch, W/patch, C)
+        x = pixels.permute(0, 2, 3, 4, 1).contiguous()  # two simple copies beat one of both kinds
+        x = fold(x, 1, self.patch)  # (B, T, H/patch, W/patch, C)
         x = self.stem(x)
         for block in self.down:
             x = block(x, past)
@@ -160,11 +161,11 @@ class FactoredBackbone(LatentBackbone):
         counts: Tensor,
     ) -> Tensor:
         x = self.to_features(vectors, hops, grid, counts)
-        share = counts.to(x.device) / vectors.shape[1]
+        rate = describe(counts.to(x.device) / vectors.shape[1]) if self.rate_conditioned else None
         for block in self.decoder:
-            x = block(x, past, share)
+            x = block(x, past, rate)
         x = unfold(self.widen(x), self.time_stride, self.stride)  # (B, T, H/patch, W/patch, C)
         for block in self.up:
-            x = block(x, past, share)
+            x = block(x, past, rate)
         x = unfold(self.head(self.head_norm(x)), 1, self.patch)
         return x.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W)

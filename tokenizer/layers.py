@@ -15,7 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenizer.convolution import PADDING, pair, small_conv3d, worthwhile
+from tokenizer.convolution import PADDING, convolve, small_conv3d, worthwhile
+
+LAYOUT = torch.channels_last_3d
+LEAST = 12  # rows and columns of a matrix product from which on each row is summed alike
 
 
 class Past:
@@ -61,14 +64,53 @@ class BlockConv3d(nn.Conv3d):
         super().__init__(inputs, outputs, 3, padding=PADDING)
 
     def forward(self, x: Tensor, past: Past) -> Tensor:  # pyright: ignore
-        x = torch.cat([past.frame_before(x), x, x[:, :, -1:]], 2)  # (B, C, T + 2, H, W)
+        before, x = (
+            z.contiguous(memory_format=LAYOUT)  # of several ones `cat` and rounding depend on it
+            for z in (past.frame_before(x), x)
+        )
+        x = torch.cat([before, x, x[:, :, -1:]], 2)  # (B, C, T + 2, H, W)
+        x = x.contiguous(memory_format=LAYOUT)
         assert self.bias is not None
         if worthwhile(x, self.weight):
             return small_conv3d(x, self.weight, self.bias)
-        return super().forward(pair(x))[: len(x)]  # (B, C', T, H, W)
+        return convolve(x, self.weight, self.bias)  # (B, C', T, H, W)
 
 
-class Pointwise(nn.Linear):
+class Linear(nn.Linear):
+    """A linear map whose rows come out the same to the bit wherever and among however many.
+
+    MKL sums products of few rows, or few columns, in other orders, which for few columns depend on
+    where in memory a row lies, too. But for training such are filled up with zeros here.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore
+        shape = x.shape[:-1]
+        rows, columns = shape.numel(), self.out_features
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return super().forward(x)
+        x = x.contiguous()  # other layouts are multiplied as they lie where there is one block
+        if min(rows, columns) >= LEAST:
+            return super().forward(x)
+        below, right = max(0, LEAST - rows), max(0, LEAST - columns)
+        x, weight = F.pad(x.flatten(0, -2), (0, 0, 0, below)), F.pad(self.weight, (0, 0, 0, right))
+        bias = None if self.bias is None else F.pad(self.bias, (0, right))
+        return F.linear(x, weight, bias)[:rows, :columns].unflatten(0, shape).contiguous()
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU of x (B, ...): in place, and each block's the same to the bit whatever stands beside it.
+
+    torch computes the last elements of a tensor, and of a thread's part of it, one by one and
+    rounds them otherwise: hence block by block. Training and compiled programs do without.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return F.silu(x)
+    for block in x.unbind():
+        F.silu(block, inplace=True)
+    return x
+
+
+class Pointwise(Linear):
     """A linear map of the channels at each place."""
 
     def forward(self, x: Tensor) -> Tensor:  # pyright: ignore
@@ -100,7 +142,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
         y = self.conv1(self.norm(x), past)
-        return x + self.conv2(F.silu(y), past)
+        return x + self.conv2(silu(y), past)
 
 
 def fold(x: Tensor, time: int, space: int) -> Tensor:

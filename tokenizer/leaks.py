@@ -55,9 +55,12 @@ def _parallel(codec: Codec, clip: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _stream(codec: Codec, clip: Tensor) -> tuple[Tensor, Tensor]:
-    codes, _ = codec.encode_step(clip, codec.start())
-    state, parts = codec.start_decoding(*clip.shape[-2:]), []
-    for block in codes:
-        pixels, state = codec.decode_step([block[0]], state)
+    """The same, a block at a time."""
+    encoder, decoder = codec.start(), codec.start_decoding(*clip.shape[-2:])
+    codes, parts = list[Tensor](), list[Tensor]()
+    for frames in clip.split(codec.block_frames, 1):
+        (block,), encoder = codec.encode_step(frames, encoder)
+        pixels, decoder = codec.decode_step([block[0]], decoder)
+        codes.append(block[0])
         parts.append(pixels[0].float())
-    return torch.stack([block[0] for block in codes]), torch.cat(parts)
+    return torch.stack(codes), torch.cat(parts)

@@ -26,6 +26,7 @@ from tokenizer.rate import FULL, Rate
 from tokenizer.rate_control import RateStream, Reached
 from tokenizer.record_file import UnclosedWarning
 from tokenizer.state_files import load_encoder_state, save_state
+from tokenizer.steps import blocks_at_once, decode_blocks
 
 
 def encode_stream(
@@ -223,7 +224,7 @@ def _go_on(
 def decode_stream(
     codec: Codec, codes: Iterable[Tensor], height: int, width: int, num_frames: int
 ) -> Iterator[Tensor]:
-    """The frames of blocks as they come, one block in memory at a time.
+    """The frames of blocks as they come, a few in memory at a time, one of large pictures.
 
     Args:
         codec: The codec, in eval mode.
@@ -235,7 +236,9 @@ def decode_stream(
     Yields:
         uint8 (n, 3, H, W) of each block.
     """
-    state = codec.start_decoding(height, width)
-    for number, block in enumerate(codes):
-        pixels, state = codec.decode_step([block], state)
-        yield pixels[0, : num_frames - number * codec.block_frames]
+    state, codes = codec.start_decoding(height, width), iter(codes)
+    run = blocks_at_once(codec, 1, height, width)
+    while blocks := [[block] for block in itertools.islice(codes, run)]:
+        left = num_frames - state.num_blocks * codec.block_frames
+        pixels, state = decode_blocks(codec, blocks, state)
+        yield from pixels[0, :left].split(codec.block_frames)

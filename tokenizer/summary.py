@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenizer.layers import Linear, silu
+
 
 class Summarise(nn.Module):
     """The strongest response of each feature anywhere in the block, mapped to S vectors."""
@@ -21,12 +23,12 @@ class Summarise(nn.Module):
     def __init__(self, channels: int, dim: int, count: int) -> None:
         super().__init__()
         self.count = count
-        self.out = nn.Linear(channels, count * dim)
+        self.out = Linear(channels, count * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, t, h, w, C) to (B, S, D)."""
         pooled = F.rms_norm(x, x.shape[-1:]).amax((1, 2, 3))
-        return by_row(self.out, pooled).unflatten(1, (self.count, -1))
+        return self.out(pooled).unflatten(1, (self.count, -1))
 
 
 class Spread(nn.Module):
@@ -34,26 +36,14 @@ class Spread(nn.Module):
 
     def __init__(self, channels: int, dim: int, count: int) -> None:
         super().__init__()
-        self.mix = nn.Linear(count * (dim + 1), channels)
-        self.out = nn.Linear(channels, channels)
+        self.mix = Linear(count * (dim + 1), channels)
+        self.out = Linear(channels, channels)
 
     def forward(self, vectors: Tensor, counts: Tensor) -> Tensor:
         """(B, S, D), of which the first counts (B,) were kept, to (B, C)."""
         kept = kept_of(vectors, counts)
         known = torch.cat([vectors * kept, kept], 2)  # (B, S, D + 1)
-        return by_row(self.out, F.silu(by_row(self.mix, known.flatten(1))))
-
-
-def by_row(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A linear layer on (B, C) whose rows come out the same to the bit whatever B is.
-
-    Matrix products choose their order of summation by the number of rows, and these layers have as
-    few rows as there are blocks; sums along a row do not.
-    """
-    if torch.is_grad_enabled():
-        return layer(x)
-    y = (x[:, None, :].float() * layer.weight.float()).sum(-1)
-    return y if layer.bias is None else y + layer.bias.float()
+        return self.out(silu(self.mix(known.flatten(1))))
 
 
 def kept_of(vectors: Tensor, counts: Tensor) -> Tensor:

@@ -12,11 +12,10 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tokenizer.attention import Attention, Positions, View, centres
 from tokenizer.latents import LatentBackbone, Norm, fold, unfold
-from tokenizer.layers import Past
+from tokenizer.layers import Linear, Past, silu
 from tokenizer.ordering import MAX_LEVEL, NOTHING
 from tokenizer.summary import Spread, Summarise
 
@@ -33,9 +32,9 @@ class TransformerBlock(nn.Module):
         self.norms = nn.ModuleList([Norm(channels) for _ in views])
         self.attentions = nn.ModuleList([Attention(channels, heads, *view) for view in views])
         self.norm = Norm(channels)
-        self.gate = nn.Linear(channels, 2 * channels)
-        self.widen = nn.Linear(channels, 2 * channels)
-        self.narrow = nn.Linear(2 * channels, channels)
+        self.gate = Linear(channels, 2 * channels)
+        self.widen = Linear(channels, 2 * channels)
+        self.narrow = Linear(2 * channels, channels)
         with torch.no_grad():
             self.narrow.weight.mul_(0.1)
 
@@ -47,7 +46,7 @@ class TransformerBlock(nn.Module):
             y = norm(x)
             x = x + attention(y, y if seen is None else seen, positions, past)
         y = self.norm(x)
-        return x + self.narrow(F.silu(self.gate(y)) * self.widen(y))
+        return x + self.narrow(silu(self.gate(y)) * self.widen(y))
 
 
 class TransformerBackbone(LatentBackbone):
@@ -111,27 +110,27 @@ class TransformerBackbone(LatentBackbone):
         if attention == "factored":
             views = [(View(0, 0), True), (view, False)]
         pixels = 3 * time_stride * (patch // self.finer) ** 2
-        self.stem = nn.Linear(pixels, width)
+        self.stem = Linear(pixels, width)
         self.level = nn.Embedding(MAX_LEVEL + 1, width)
         crosses = attention == "queries"
         read = [(View(0, None, sees == "block"), True)]  # no past: the latents have it
         self.down = TransformerBlock(width, heads, read) if crosses else None
         self.encoder = nn.ModuleList([TransformerBlock(width, heads, views) for _ in range(blocks)])
-        self.to_vector = nn.Sequential(Norm(width), nn.Linear(width, dim))
-        self.from_vector = nn.Linear(dim, width)
+        self.to_vector = nn.Sequential(Norm(width), Linear(width, dim))
+        self.from_vector = Linear(dim, width)
         self.hops = nn.Embedding(NOTHING + 1, width)
         self.decoder = nn.ModuleList([TransformerBlock(width, heads, views) for _ in range(blocks)])
-        self.widen = nn.Linear(width, FINER * FINER * width) if crosses else None
+        self.widen = Linear(width, FINER * FINER * width) if crosses else None
         self.up = TransformerBlock(width, heads, read) if crosses else None
         self.head_norm = Norm(width)
-        self.head = nn.Linear(width, pixels)
+        self.head = Linear(width, pixels)
         self.summarise = Summarise(width, dim, summary) if summary else None
         self.spread = Spread(width, dim, summary) if summary else None
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.hops.weight)
 
     def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
-        x = pixels.permute(0, 2, 3, 4, 1)  # (B, frames, H, W, 3)
+        x = pixels.permute(0, 2, 3, 4, 1).contiguous()  # (B, frames, H, W, 3)
         x = self.stem(fold(x, self.time_stride, self.space_stride // self.finer))
         fine, x = x, _means(x, self.finer)  # (B, T, h * finer, w * finer, C), (B, T, h, w, C)
         grid = x.shape[1:4]

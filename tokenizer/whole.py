@@ -15,6 +15,7 @@ from data.clip import Clip
 from tokenizer.blocks import check_frames
 from tokenizer.rate import Rate
 from tokenizer.rate_control import RateChoice, RateControl
+from tokenizer.steps import blocks_at_once, decode_blocks
 from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def decode_clips(codec: Codec, tokens: Sequence[VideoTokens]) -> list[Clip]:
     clips: dict[int, Clip] = {}
     for (height, width, num_blocks), members in groups.items():
         state, parts = codec.start_decoding(height, width), []
-        for number in range(num_blocks):
-            part, state = codec.decode_step([tokens[i].codes[number] for i in members], state)
+        run = blocks_at_once(codec, len(members), height, width)
+        in_turn = list(zip(*(tokens[i].codes for i in members), strict=True))
+        for start in range(0, num_blocks, run):
+            part, state = decode_blocks(codec, in_turn[start : start + run], state)
             parts.append(part)
         frames = torch.cat(parts, 1)  # (S, T, 3, H, W)
         for row, i in zip(frames, members, strict=True):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+ROWS = 32  # vectors of a block: of a multiple none is a remainder, which torch rounds otherwise
 LARGEST = 2**24  # codes; float32 counts no further, and all code vectors must fit in memory
 
 
@@ -41,7 +42,16 @@ class Quantizer(nn.Module):
     def forward(self, vectors: Tensor, rounding: bool = True) -> Quantized:
         """Quantize (B, N, D); without `rounding` the vectors pass bounded but unrounded."""
         with torch.autocast(vectors.device.type, enabled=False):
-            return self.quantize(vectors.float(), rounding)
+            vectors = vectors.float()
+            spare = -vectors.shape[1] % ROWS
+            if torch.is_grad_enabled() or not spare:
+                return self.quantize(vectors, rounding)
+            made = self.quantize(F.pad(vectors, (0, 0, 0, spare)), rounding)
+            quantized, codes = (
+                x.unflatten(1, (self.depth, -1))[:, :, :-spare].flatten(1, 2)
+                for x in (made.quantized, made.codes)
+            )
+            return Quantized(quantized, codes, made.loss)
 
     def quantize(self, vectors: Tensor, rounding: bool) -> Quantized:
         raise NotImplementedError
