@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import kinolex
-from tokenizer.attention import Attention, Positions, View, centres
+from tokenizer.attention import ALIGNED, Attention, Positions, View, centres
 from tokenizer.backbone import ConvBackbone
 from tokenizer.codec import Codec
 from tokenizer.convolution import small_conv3d
@@ -93,15 +93,20 @@ def test_the_own_kernel_of_tiny_pictures_is_counted_without_what_it_leaves_out()
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_attention_counts_as_by_hand(joint: bool) -> None:
-    blocks, height, width, times, channels, back = 2, 2, 3, 4, 12, 2
+    blocks, height, width, times, channels, heads, back = 2, 2, 3, 4, 12, 3, 2
     places = height * width
-    attention = Attention(channels, 3, View(back), joint)
+    attention = Attention(channels, heads, View(back), joint)
     grid = centres(height, width, 8, torch.device("cpu"))
     x = torch.randn(blocks, places, times, channels)
     maps = 4 * 2 * blocks * places * times * channels**2  # query, key, value, out
-    queries = blocks * places * times
+    own = times * (places if joint else 1)
     seen = (times + back) * (places if joint else 1)
-    products = 2 * 2 * queries * seen * channels  # with the keys, then with the values
+    sets = blocks * (1 if joint else places) * heads
+    rows, size = (
+        -(-own // ALIGNED) * ALIGNED,
+        ALIGNED,
+    )  # filled up with zeros
+    products = 2 * 2 * sets * rows * seen * size  # with the keys, then with the values
 
     def forward() -> torch.Tensor:
         with torch.no_grad():
