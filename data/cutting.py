@@ -33,7 +33,7 @@ class CutReport:
 
     out: str  # folder; each split is a folder in it
     clips: dict[str, int]  # per split
-    files: dict[str, list[str]]  # per split, that the clips were cut from
+    files: dict[str, list[str]]  # per split; of one that is too short a warning tells
 
 
 def cut(
@@ -85,10 +85,7 @@ def cut(
     asked |= {"height": height, "width": width, "fit": fit, "files": files}
     steps = {"train": step, "heldout": max(step, frames)}
     begun: dict[str, Iterator[Clip]] = {}
-    for split, (
-        root,
-        rows,
-    ) in splits.items():  # what a split lacks shows before anything is written
+    for split, (root, rows) in splits.items():  # what one lacks shows before anything is written
         stretches = _all_stretches(root, rows, frames, steps[split], fps, (height, width, fit))
         first = next(stretches, None)
         if first is None:

@@ -15,7 +15,7 @@ from lm.evaluate import Evaluation
 from lm.evaluate import evaluate as evaluate_model
 from lm.sampling import Draw, Sampling
 from lm.tasks import LabelScore, Model
-from tokenizer.commands import progress_bar
+from tokenizer.progress import progress_bar
 
 
 @dataclass(frozen=True)

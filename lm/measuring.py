@@ -15,9 +15,9 @@ from lm.demo import demo_source
 from lm.evaluate import evaluate
 from lm.figures import Figure
 from lm.tasks import Model
-from tokenizer.commands import progress_bar
 from tokenizer.evaluate import CodecReport
 from tokenizer.evaluate import evaluate as evaluate_codec
+from tokenizer.progress import progress_bar
 
 CLIPS_PER_MINUTE = 15  # of budget, for each split
 FILMS_PER_MINUTE = 8

@@ -6,8 +6,6 @@ Their docstrings are the commands' help; they return results and print nothing b
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +16,9 @@ from tokenizer.diagnosing import diagnose as diagnose_codec
 from tokenizer.diagnosing import write_diagnosis
 from tokenizer.diagnosis import Diagnosis
 from tokenizer.encoding import EncodingReport, encode_source
-from tokenizer.evaluate import Progress
 from tokenizer.evaluate import evaluate as evaluate_codec
 from tokenizer.exporting import Exported, export_codec
+from tokenizer.progress import progress_bar
 from tokenizer.rate import FULL, Rate, as_rates
 from tokenizer.reporting import CodecReport
 from tokenizer.running import Precision, running
@@ -263,17 +261,3 @@ def open_codec(model: Path) -> Codec:
     """The codec in a folder, or in the codec/ folder of a model's folder."""
     inner = model / "codec"
     return Codec.load(inner if (inner / "codec.json").is_file() else model)
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Progress]:
-    """A progress bar on a terminal's stderr; yields what is to be told (done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    quiet = not console.is_terminal  # a file of errors holds errors
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -19,6 +19,7 @@ from tokenizer.files import TokenFile, describe
 from tokenizer.ordering import BlockLayout
 from tokenizer.prior_choice import OpenPrior, prior_named
 from tokenizer.priors import bits_per_token, count_codes, measured
+from tokenizer.progress import shown
 from tokenizer.running import Precision, running
 from tokenizer.streaming import decode_stream
 
@@ -99,7 +100,8 @@ def decode(
             seconds.extend(block.times)
             num_tokens += block.num_tokens
         times = torch.tensor(seconds, dtype=torch.float64)
-        parts = decode_stream(codec, reader.read_each(), height, width, len(times))
+        blocks = shown(reader.read_each(), file.name, lambda: reader.num_blocks)
+        parts = decode_stream(codec, blocks, height, width, len(times))
         with running(codec, precision, compile):
             write_film(Film(parts, times, height, width, source=codec.codec_id), out)
     if to_stdout:

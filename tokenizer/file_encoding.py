@@ -19,6 +19,7 @@ from tokenizer.commands import open_codec
 from tokenizer.entropy import Prior
 from tokenizer.files import describe
 from tokenizer.prior_choice import Coding, OpenPrior, prior_for
+from tokenizer.progress import shown
 from tokenizer.rate import FULL, Rate, Target, as_rates
 from tokenizer.rate_control import Reached
 from tokenizer.record_file import UnclosedWarning
@@ -155,6 +156,7 @@ def encode_file(
 
     source = sys.stdin.buffer if path == STDIN else path
     frames = iterate_frames(source, height=height, width=width)
+    frames = shown(frames, path.name, lambda: _num_frames(path))
     code = choose_stream if rate.whole_clip else encode_stream
     with atomic_path(out) as partial:
         try:
@@ -162,6 +164,17 @@ def encode_file(
         except KeyboardInterrupt:  # how endless input ends
             _keep_blocks(partial, out)
             raise
+
+
+def _num_frames(path: Path) -> int | None:
+    """Frames of a file as its container tells; None of standard input."""
+    from data.reading import read_times
+
+    if path == STDIN:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said when it is read
+        return len(read_times(path))
 
 
 def _keep_blocks(partial: Path, out: Path) -> None:
