@@ -130,6 +130,17 @@ STREAMING: dict[str, Callable[[], Backbone]] = {
     "factored": lambda: FactoredBackbone(
         dim=2, patch=4, time_stride=2, stride=2, channels=4, latent_channels=8, summary=2
     ),
+    "folded": lambda: FactoredBackbone(
+        dim=2,
+        patch=4,
+        time_stride=2,
+        stride=1,
+        channels=8,
+        latent_channels=8,
+        rate_conditioned=True,
+        patch_frames=2,
+        coarser=2,
+    ),
     "full attention": lambda: tiny_transformer(reach=4, summary=2),
     "factored attention": lambda: tiny_transformer(attention="factored", reach=4),
     "window": lambda: tiny_transformer(attention="window", reach=2),

@@ -10,8 +10,11 @@ Legend: B blocks, T, H, W frames and places, C channels, N = t*h*w latents of a 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tokenizer.convolution import convolve, small_conv3d, worthwhile
 from tokenizer.latents import LatentBackbone, Norm, fold, unfold
@@ -72,6 +75,37 @@ class FactoredResidual(nn.Module):
         return x + self.temporal(silu(self.spatial(y)), past)
 
 
+class Coarser(nn.Module):
+    """Adds what pictures of a half, a quarter, ... of the size say of each place.
+
+    A residual block on features (B, t, h, w, C) folded two by two, and so on: layers that see far
+    for a fraction of the operations of one at full size.
+
+    Args:
+        channels: C, at every size.
+        levels: How many times the size is halved.
+        modulated: Whether blocks are told the rate.
+    """
+
+    def __init__(self, channels: int, levels: int, modulated: bool = False) -> None:
+        super().__init__()
+        self.norm = Norm(channels)
+        self.narrow = Linear(4 * channels, channels)
+        self.block = FactoredResidual(channels, modulated)
+        self.coarser = Coarser(channels, levels - 1, modulated) if levels > 1 else None
+        self.widen = Linear(channels, 4 * channels)
+        with torch.no_grad():
+            self.widen.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, past: Past, rate: Tensor | None = None) -> Tensor:
+        height, width = x.shape[2:4]
+        y = F.pad(self.norm(x), (0, 0, 0, width % 2, 0, height % 2))
+        y = self.block(self.narrow(fold(y, 1, 2)), past, rate)
+        if self.coarser is not None:
+            y = self.coarser(y, past, rate)
+        return x + unfold(self.widen(y), 1, 2)[:, :, :height, :width]
+
+
 class FactoredBackbone(LatentBackbone):
     """Block-causal convolutions, space and time apart: several times quicker on a CPU.
 
@@ -86,6 +120,10 @@ class FactoredBackbone(LatentBackbone):
         latent_blocks: Residual blocks at latent resolution, on each side.
         summary: Vectors that speak for the whole block, before those of its latents.
         rate_conditioned: Whether the decoder's layers are told what share of the tokens was kept.
+        patch_frames: Frames folded into a patch, a divisor of `time_stride`. With more than one,
+            patches are mapped to channels and back each by itself, for so many pixels a patch
+            would make 3x3 convolutions there cost more than all else; what follows costs less.
+        coarser: Halvings of the latents' grid on which each side looks too, to see farther.
     """
 
     def __init__(
@@ -100,9 +138,15 @@ class FactoredBackbone(LatentBackbone):
         latent_blocks: int = 2,
         summary: int = 0,
         rate_conditioned: bool = False,
+        patch_frames: int = 1,
+        coarser: int = 0,
     ) -> None:
         super().__init__()
-        arguments = {
+        if time_stride % max(1, patch_frames):
+            raise ValueError(
+                f"patch_frames={patch_frames}: give a divisor of time_stride={time_stride}"
+            )
+        arguments: dict[str, Any] = {
             "dim": dim,
             "patch": patch,
             "time_stride": time_stride,
@@ -113,15 +157,19 @@ class FactoredBackbone(LatentBackbone):
             "latent_blocks": latent_blocks,
             "summary": summary,
         }
-        if rate_conditioned:  # left out otherwise: codecs keep the name they had before it
-            arguments["rate_conditioned"] = True
+        # Left out where they change nothing: codecs keep the name they had before these were.
+        later = [("rate_conditioned", rate_conditioned, False)]
+        later += [("patch_frames", patch_frames, 1), ("coarser", coarser, 0)]
+        arguments |= {name: value for name, value, usual in later if value != usual}
         self.remember(arguments)
         self.rate_conditioned = rate_conditioned
         self.patch, self.stride, self.time_stride = patch, stride, time_stride
         self.space_stride = patch * stride
-        wide, folded = latent_channels, channels * time_stride * stride * stride
-        pixels = 3 * patch * patch
-        self.stem = Spatial(pixels, channels)
+        self.patch_frames, self.time_fold = patch_frames, time_stride // patch_frames
+        wide, folded = latent_channels, channels * self.time_fold * stride * stride
+        pixels = 3 * patch * patch * patch_frames
+        ends = Spatial if patch_frames == 1 else Linear
+        self.stem = ends(pixels, channels)
         self.down = nn.ModuleList([FactoredResidual(channels) for _ in range(blocks)])
         self.narrow = Linear(folded, wide)
         self.level = nn.Embedding(MAX_LEVEL + 1, wide)
@@ -136,18 +184,22 @@ class FactoredBackbone(LatentBackbone):
         self.widen = Linear(wide, folded)
         self.up = nn.ModuleList([FactoredResidual(channels, told) for _ in range(blocks)])
         self.head_norm = Norm(channels)
-        self.head = Spatial(channels, pixels)
+        self.head = ends(channels, pixels)
+        self.far = Coarser(wide, coarser) if coarser else None
+        self.from_far = Coarser(wide, coarser, told) if coarser else None
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.hops.weight)
 
     def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
         x = pixels.permute(0, 2, 3, 4, 1).contiguous()  # two simple copies beat one of both kinds
-        x = fold(x, 1, self.patch)  # (B, T, H/patch, W/patch, C)
+        x = fold(x, self.patch_frames, self.patch)  # (B, T/patch_frames, H/patch, W/patch, C)
         x = self.stem(x)
         for block in self.down:
             x = block(x, past)
-        x = self.narrow(fold(x, self.time_stride, self.stride))  # (B, t, h, w, C)
+        x = self.narrow(fold(x, self.time_fold, self.stride))  # (B, t, h, w, C)
         x = x + self.level(level).view(x.shape[1:])
+        if self.far is not None:
+            x = self.far(x, past)
         for block in self.encoder:
             x = block(x, past)
         return self.to_vectors(x)
@@ -162,10 +214,12 @@ class FactoredBackbone(LatentBackbone):
     ) -> Tensor:
         x = self.to_features(vectors, hops, grid, counts)
         rate = describe(counts.to(x.device) / vectors.shape[1]) if self.rate_conditioned else None
+        if self.from_far is not None:
+            x = self.from_far(x, past, rate)
         for block in self.decoder:
             x = block(x, past, rate)
-        x = unfold(self.widen(x), self.time_stride, self.stride)  # (B, T, H/patch, W/patch, C)
+        x = unfold(self.widen(x), self.time_fold, self.stride)  # (B, T, H/patch, W/patch, C)
         for block in self.up:
             x = block(x, past, rate)
-        x = unfold(self.head(self.head_norm(x)), 1, self.patch)
+        x = unfold(self.head(self.head_norm(x)), self.patch_frames, self.patch)
         return x.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W)
