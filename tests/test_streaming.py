@@ -105,7 +105,10 @@ def test_rates_that_look_ahead_hold_codes_in_few_bytes(codec: Codec) -> None:
         assert torch.equal(kept, codes[: len(kept)])
 
 
-def test_a_stream_that_breaks_off_leaves_its_blocks(codec: Codec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("patient", [False, True])
+def test_a_stream_that_breaks_off_leaves_its_blocks(
+    codec: Codec, tmp_path: Path, patient: bool
+) -> None:
     clip, file = some_clip(9), tmp_path / "a.kvt"
 
     def breaking() -> Iterator[tuple[np.ndarray, float]]:
@@ -113,7 +116,7 @@ def test_a_stream_that_breaks_off_leaves_its_blocks(codec: Codec, tmp_path: Path
         raise ConnectionError("the camera is gone")
 
     with pytest.raises(ConnectionError):
-        encode_stream(codec, breaking(), file)
+        encode_stream(codec, breaking(), file, patient=patient)
     with pytest.warns(UnclosedWarning, match="2 whole blocks"):
         found = load_tokens(file)
     assert all(map(torch.equal, found.codes, codec.encode(clip).codes[:2]))
@@ -207,7 +210,8 @@ def test_a_stream_in_several_runs_is_one(
         name = "packed" if prior is None else "adaptive"
         file, state = tmp_path / f"{name}.kvt", tmp_path / f"{name}.safetensors"
         for start, stop in itertools.pairwise((0, *cuts, 9)):
-            encode_stream(codec, items[start:stop], file, rate, prior, state)
+            part, patient = items[start:stop], start == 0
+            encode_stream(codec, part, file, rate, prior, state, patient)
             encode_stream(codec, items[:stop], tmp_path / "whole.kvt", rate, prior)
             assert file.read_bytes() == (tmp_path / "whole.kvt").read_bytes()
 
@@ -240,7 +244,10 @@ def test_a_file_without_its_state_is_not_gone_on_with(codec: Codec, tmp_path: Pa
 
 
 @pytest.mark.parametrize("rate", [FULL, Rate(auto=0.5)], ids=str)
-def test_a_stream_that_breaks_off_is_gone_on_with(codec: Codec, tmp_path: Path, rate: Rate) -> None:
+@pytest.mark.parametrize("patient", [False, True])
+def test_a_stream_that_breaks_off_is_gone_on_with(
+    codec: Codec, tmp_path: Path, rate: Rate, patient: bool
+) -> None:
     """After its last whole block, in a first and in a later run."""
     items, state, file = list(camera(some_clip(15))), tmp_path / "s", tmp_path / "a.kvt"
 
@@ -253,7 +260,7 @@ def test_a_stream_that_breaks_off_is_gone_on_with(codec: Codec, tmp_path: Path, 
     assert not (tmp_path / "t").exists()  # no block, nothing to go on with
     for start, stop in ((0, 6), (4, 11)):
         with pytest.raises(KeyboardInterrupt):
-            encode_stream(codec, breaking(start, stop), file, rate, state=state)
+            encode_stream(codec, breaking(start, stop), file, rate, None, state, patient)
     encode_stream(codec, items[8:13], file, rate, state=state)
     encode_stream(codec, items[13:], file, rate, state=state)
     encode_stream(codec, items, tmp_path / "whole.kvt", rate)

@@ -157,10 +157,12 @@ def encode_file(
     source = sys.stdin.buffer if path == STDIN else path
     frames = iterate_frames(source, height=height, width=width)
     frames = shown(frames, path.name, lambda: _num_frames(path))
-    code = choose_stream if rate.whole_clip else encode_stream
     with atomic_path(out) as partial:
         try:
-            return code(codec, frames, partial, rate, prior)
+            if rate.whole_clip:
+                return choose_stream(codec, frames, partial, rate, prior)
+            patient = path != STDIN  # what comes in there may come slowly
+            return encode_stream(codec, frames, partial, rate, prior, patient=patient)
         except KeyboardInterrupt:  # how endless input ends
             _keep_blocks(partial, out)
             raise
