@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -252,6 +253,10 @@ def test_wrong_calls_say_what_is_right(codec: Codec) -> None:
         Codec(ConvBackbone(), FSQ(), block_frames=3)
     with pytest.raises(ValueError, match="set the backbone's dim to 3"):
         Codec(ConvBackbone(), FSQ((5, 5, 5)))
+    with pytest.raises(ValueError, match="patch_frames=3: give a divisor of time_stride=4"):
+        FactoredBackbone(time_stride=4, patch_frames=3)
+    with pytest.raises(ValueError, match="coarser=-1"):
+        FactoredBackbone(coarser=-1)
     with pytest.raises(ValueError, match="channels=0"):
         ConvBackbone(channels=0)
 
@@ -270,12 +275,26 @@ def test_without_quantization_pixels_pass_but_nothing_decodes() -> None:
         codec.decode(codec.encode(noise(1, 1, 8, 8)[0]))
 
 
+def test_decoder_parts_are_those_that_no_code_depends_on(streaming_codec: Codec) -> None:
+    """A part left out would be trained while codes are to stay, or stay untrained."""
+    backbone = deepcopy(streaming_codec.backbone)
+    pixels = torch.rand(1, 3, streaming_codec.block_frames, 16, 16)
+    backbone.encode(pixels, streaming_codec.ordering(16, 16).level, Past()).sum().backward()
+    told = {name for name, value in backbone.named_parameters() if value.grad is not None}
+    parts = {name for name, _ in backbone.named_parameters() if name not in told}
+    assert {name.split(".")[0] for name in parts} == {
+        part for part in backbone.decoder_parts if getattr(backbone, part, None) is not None
+    }
+    assert not {name.split(".")[0] for name in told} & set(backbone.decoder_parts)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda: ConvBackbone(channels=16, latent_channels=32),
         lambda: FactoredBackbone(channels=16, latent_channels=32),
         lambda: FactoredBackbone(channels=5, latent_channels=7, time_stride=8, summary=1),
+        lambda: FactoredBackbone(time_stride=4, patch_frames=2, channels=12, coarser=3),
         *(partial(TransformerBackbone, width=32, attention=kind) for kind in get_args(Kind)),
     ],
 )

@@ -82,18 +82,19 @@ class Coarser(nn.Module):
     for a fraction of the operations of one at full size.
 
     Args:
-        channels: C, at every size.
+        channels: C.
+        inner: Channels at smaller sizes.
         levels: How many times the size is halved.
         modulated: Whether blocks are told the rate.
     """
 
-    def __init__(self, channels: int, levels: int, modulated: bool = False) -> None:
+    def __init__(self, channels: int, inner: int, levels: int, modulated: bool = False) -> None:
         super().__init__()
         self.norm = Norm(channels)
-        self.narrow = Linear(4 * channels, channels)
-        self.block = FactoredResidual(channels, modulated)
-        self.coarser = Coarser(channels, levels - 1, modulated) if levels > 1 else None
-        self.widen = Linear(channels, 4 * channels)
+        self.narrow = Linear(4 * channels, inner)
+        self.block = FactoredResidual(inner, modulated)
+        self.coarser = Coarser(inner, inner, levels - 1, modulated) if levels > 1 else None
+        self.widen = Linear(inner, 4 * channels)
         with torch.no_grad():
             self.widen.weight.mul_(0.1)
 
@@ -123,7 +124,8 @@ class FactoredBackbone(LatentBackbone):
         patch_frames: Frames folded into a patch, a divisor of `time_stride`. With more than one,
             patches are mapped to channels and back each by itself, for so many pixels a patch
             would make 3x3 convolutions there cost more than all else; what follows costs less.
-        coarser: Halvings of the latents' grid on which each side looks too, to see farther.
+        coarser: Halvings of the latents' grid on which each side looks too, half as wide, to see
+            far: what few latents are kept of a low rate must speak for much.
     """
 
     def __init__(
@@ -185,8 +187,9 @@ class FactoredBackbone(LatentBackbone):
         self.up = nn.ModuleList([FactoredResidual(channels, told) for _ in range(blocks)])
         self.head_norm = Norm(channels)
         self.head = ends(channels, pixels)
-        self.far = Coarser(wide, coarser) if coarser else None
-        self.from_far = Coarser(wide, coarser, told) if coarser else None
+        half = max(1, wide // 2)
+        self.far = Coarser(wide, half, coarser) if coarser else None
+        self.from_far = Coarser(wide, half, coarser, told) if coarser else None
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.hops.weight)
 
