@@ -79,7 +79,8 @@ class Coarser(nn.Module):
     """Adds what pictures of a half, a quarter, ... of the size say of each place.
 
     A residual block on features (B, t, h, w, C) folded two by two, and so on: layers that see far
-    for a fraction of the operations of one at full size.
+    for a fraction of the operations of one at full size. Shifted pictures give shifted features
+    where the shift is a multiple of 2^levels places.
 
     Args:
         channels: C.
