@@ -20,8 +20,9 @@ from rich.console import Console
 
 from data.atomic import check_writable
 from data.source import open_source
-from tokenizer.commands import heldout_split, open_codec, progress_bar
+from tokenizer.commands import heldout_split, open_codec
 from tokenizer.evaluate import METRICS, Progress, evaluate
+from tokenizer.progress import progress_bar
 from tokenizer.running import Clock, Precision, running
 from tokenizer.studies.backbone_page import write_backbone_page, write_costs
 from tokenizer.studies.backbone_report import (
@@ -90,7 +91,7 @@ def compare_backbones(
         frames: Frames of a clip in blocks as configured; the first stands where others vary.
         block_frames: Frames of a clip that is one block; give one number to leave this line out.
         sizes: Pixels of each side; the first stands where others vary.
-        clips: Clips handled at once. Of one alone torch convolves a copy, too, in fp32.
+        clips: Clips handled at once. Of one alone a training step convolves a copy, too.
         repeats: Of which times are the median.
         minutes: Training time for quality, of each backbone, at the size of the configs; 0 trains
             nothing.

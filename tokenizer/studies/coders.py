@@ -13,10 +13,11 @@ from pathlib import Path
 
 from data.source import open_source
 from tokenizer.codec import Codec
-from tokenizer.commands import open_codec, progress_bar
+from tokenizer.commands import open_codec
 from tokenizer.entropy import Prior
 from tokenizer.prior_choice import OpenPrior, language_prior
 from tokenizer.priors import AdaptivePrior, StaticPrior
+from tokenizer.progress import progress_bar
 from tokenizer.studies.classical import ClassicalCoder, MissingEncoder
 from tokenizer.studies.curve import Curve, load_curve
 from tokenizer.studies.learned import CodecCoder, prior_of_source

@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 
 from data.source import Source, open_source
-from tokenizer.commands import progress_bar
 from tokenizer.prior_choice import OpenPrior
+from tokenizer.progress import progress_bar
 from tokenizer.studies.coders import CoderMaker, Made, Tell
 from tokenizer.studies.comparing import Comparison, Match, compare, match_tokens, write_comparisons
 from tokenizer.studies.curve import Curve, load_curve, save_curve
