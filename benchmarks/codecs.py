@@ -97,6 +97,7 @@ def row(entry: Entry) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", type=Path, nargs="*", default=[], help="folders of codecs")
+    parser.add_argument("--alone", action="store_true", help="only these, not the two grids")
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128], help="pixels")
     parser.add_argument("--precisions", nargs="+", default=["fp32"], help="fp32, bf16")
     parser.add_argument("--batches", type=int, nargs="+", default=[1], help="clips side by side")
@@ -104,9 +105,11 @@ def main() -> None:
     a = parser.parse_args()
     if a.repeats < 1 or not set(a.precisions) <= {"fp32", "bf16"}:
         parser.error("give at least one repeat, and precisions of fp32 and bf16")
+    if a.alone and not a.model:
+        parser.error("--alone leaves nothing to measure: name folders with --model")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    codecs = {str(path): open_codec(path) for path in a.model} | grids()
+    codecs = {str(path): open_codec(path) for path in a.model} | ({} if a.alone else grids())
     entries = [
         Entry(name, codec, side, precision, batch)
         for side in a.sides
