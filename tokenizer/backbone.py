@@ -30,17 +30,15 @@ class Backbone(nn.Module):
     space_stride: int  # pixels per latent, both ways
     summary: int = 0  # vectors that speak for the whole block
     decoder_parts: tuple[str, ...] = (  # submodules that no code depends on
-        *(
-            "from_vector",
-            "hops",
-            "spread",
-            "from_far",
-            "decoder",
-            "widen",
-            "up",
-            "head_norm",
-            "head",
-        ),
+        "from_vector",
+        "hops",
+        "spread",
+        "from_far",
+        "decoder",
+        "widen",
+        "up",
+        "head_norm",
+        "head",
     )
     arguments: dict[str, Any]  # JSON values that build this backbone again
 

@@ -1,4 +1,4 @@
-"""Progress bars of commands: on a terminal's stderr only: a file of errors holds errors.
+"""Progress bars of commands: on a terminal's stderr only, as a file of errors holds errors.
 
 They know numbers done and in all, not what is counted.
 """

@@ -54,8 +54,8 @@ def encode_stream(
         prior: What to code under; None packs codes.
         state: File of what the stream remembers, a .safetensors by custom. If it is there, `path`
             is gone on with; it is written when `frames` end.
-        patient: Whether to wait for as many blocks as the network takes together: nearly twice
-            as quick for small pictures, where frames need not be waited for. Codes are the same.
+        patient: Whether to wait for as many blocks as the network takes together: quicker for
+            small pictures, where frames need not be waited for. Codes are the same.
 
     Returns:
         What was reached by the frames of this run.
@@ -145,7 +145,9 @@ def code_parts(codec: Codec, parts: Iterable[Clip]) -> Iterator[tuple[Clip, Tens
         parts: Blocks of `codec.block_frames` frames; only the last may be shorter.
     """
     parts, state = iter(parts), codec.start()
-    first = next(parts)
+    first = next(parts, None)
+    if first is None:
+        return
     run = blocks_at_once(codec, 1, first.height, first.width)
     for some in _in_runs(itertools.chain((first,), parts), run):
         codes, state = codec.encode_step(torch.cat([part.frames for part in some])[None], state)
