@@ -61,7 +61,7 @@ RECIPES = {
 }
 
 
-def train(recipe: Recipe, rank: int, ranks: int) -> Result:
+def train(recipe: Recipe, rank: int, ranks: int, steps: int = 2 * STEPS) -> Result:
     """Codec and discriminators after some steps, gradients averaged as a strategy would."""
     torch.manual_seed(0)
     codec = Codec(
@@ -70,7 +70,7 @@ def train(recipe: Recipe, rank: int, ranks: int) -> Result:
     beside = stand_beside(codec, recipe, 0)
     optimizer = make_optimizer(codec, recipe, beside)
     networks = nn.ModuleList([codec, beside])
-    for step in range(2 * STEPS):
+    for step in range(steps):
         frames = torch.randint(0, 256, (4, 8, 3, 32, 32), dtype=torch.uint8).chunk(ranks)[rank]
         progress, luck = step / (2 * STEPS), step_generator(0, step)
         losses = training_losses(codec, frames, progress, recipe, luck, None, beside)
@@ -127,11 +127,14 @@ def test_halves_on_two_ranks_equal_the_whole_on_one(halves: list[Result], name: 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_codec_learns_the_same_on_two_ranks(halves: list[Result], name: str) -> None:
-    whole = train(RECIPES[name], 0, 1)
+    start, whole = train(RECIPES[name], 0, 1, 0), train(RECIPES[name], 0, 1)
     for key, value in whole.items():
-        assert torch.equal(halves[0][name][key], halves[1][name][key]), key
-        # Muon's steps amplify the rounding of sums in another order.
-        assert torch.allclose(halves[0][name][key], value, rtol=1e-3, atol=1e-4), key
+        part, other = halves[0][name][key], halves[1][name][key]
+        assert torch.equal(part, other), key
+        # Muon and Adam make rounding of sums in another order as large as a step where a gradient
+        # is all but zero, so single weights say little: of the way that training went, 2 %.
+        away, moved = ((x - y).double().norm() for x, y in ((part, value), (value, start[key])))
+        assert away <= 0.02 * moved, (key, away, moved)
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from tokenizer.convolution import PADDING, convolve, small_conv3d, worthwhile
 
 LAYOUT = torch.channels_last_3d
-LEAST = 12  # rows and columns of a matrix product from which on each row is summed alike
+LEAST = 16  # rows and columns of a matrix product from which on each row is summed alike,
+LONGEST = 512  # if it sums no more products than these (Zen 3; AVX-512 machines: 15 and 768)
 
 
 class Past:
@@ -80,7 +81,8 @@ class Linear(nn.Linear):
     """A linear map whose rows come out the same to the bit wherever and among however many.
 
     MKL sums products of few rows, or few columns, in other orders, which for few columns depend on
-    where in memory a row lies, too. But for training such are filled up with zeros here.
+    where in memory a row lies, too; and sums long rows in parts that depend on how many rows there
+    are. But for training, few rows and columns are filled up with zeros here and long rows cut.
     """
 
     def forward(self, x: Tensor) -> Tensor:  # pyright: ignore
@@ -89,12 +91,16 @@ class Linear(nn.Linear):
         if torch.is_grad_enabled() or x.device.type != "cpu":
             return super().forward(x)
         x = x.contiguous()  # other layouts are multiplied as they lie where there is one block
-        if min(rows, columns) >= LEAST:
+        if min(rows, columns) >= LEAST and self.in_features <= LONGEST:
             return super().forward(x)
         below, right = max(0, LEAST - rows), max(0, LEAST - columns)
         x, weight = F.pad(x.flatten(0, -2), (0, 0, 0, below)), F.pad(self.weight, (0, 0, 0, right))
+        parts, weights = x.split(LONGEST, 1), weight.split(LONGEST, 1)
         bias = None if self.bias is None else F.pad(self.bias, (0, right))
-        return F.linear(x, weight, bias)[:rows, :columns].unflatten(0, shape).contiguous()
+        y = F.linear(parts[0], weights[0], bias)
+        for part, some in zip(parts[1:], weights[1:], strict=True):
+            y = torch.addmm(y, part, some.T)
+        return y[:rows, :columns].unflatten(0, shape).contiguous()
 
 
 def silu(x: Tensor) -> Tensor:
