@@ -77,30 +77,35 @@ class BlockConv3d(nn.Conv3d):
         return convolve(x, self.weight, self.bias)  # (B, C', T, H, W)
 
 
-class Linear(nn.Linear):
-    """A linear map whose rows come out the same to the bit wherever and among however many.
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` without gradients whose rows come out the same to the bit among however many.
 
     MKL sums products of few rows, or few columns, in other orders, which for few columns depend on
     where in memory a row lies, too; and sums long rows in parts that depend on how many rows there
-    are. But for training, few rows and columns are filled up with zeros here and long rows cut.
+    are. Hence few rows and columns are filled up with zeros here and long rows cut.
     """
+    shape, columns = x.shape[:-1], len(weight)
+    rows = shape.numel()
+    x = x.contiguous()  # other layouts are multiplied as they lie where there is one block
+    if min(rows, columns) >= LEAST and x.shape[-1] <= LONGEST:
+        return F.linear(x, weight, bias)
+    below, right = max(0, LEAST - rows), max(0, LEAST - columns)
+    x, weight = F.pad(x.flatten(0, -2), (0, 0, 0, below)), F.pad(weight, (0, 0, 0, right))
+    parts, weights = x.split(LONGEST, 1), weight.split(LONGEST, 1)
+    bias = None if bias is None else F.pad(bias, (0, right))
+    y = F.linear(parts[0], weights[0], bias)
+    for part, some in zip(parts[1:], weights[1:], strict=True):
+        y = torch.addmm(y, part, some.T)
+    return y[:rows, :columns].unflatten(0, shape).contiguous()
+
+
+class Linear(nn.Linear):
+    """A linear map whose rows come out the same to the bit wherever and among however many."""
 
     def forward(self, x: Tensor) -> Tensor:  # pyright: ignore
-        shape = x.shape[:-1]
-        rows, columns = shape.numel(), self.out_features
         if torch.is_grad_enabled() or x.device.type != "cpu":
             return super().forward(x)
-        x = x.contiguous()  # other layouts are multiplied as they lie where there is one block
-        if min(rows, columns) >= LEAST and self.in_features <= LONGEST:
-            return super().forward(x)
-        below, right = max(0, LEAST - rows), max(0, LEAST - columns)
-        x, weight = F.pad(x.flatten(0, -2), (0, 0, 0, below)), F.pad(self.weight, (0, 0, 0, right))
-        parts, weights = x.split(LONGEST, 1), weight.split(LONGEST, 1)
-        bias = None if self.bias is None else F.pad(self.bias, (0, right))
-        y = F.linear(parts[0], weights[0], bias)
-        for part, some in zip(parts[1:], weights[1:], strict=True):
-            y = torch.addmm(y, part, some.T)
-        return y[:rows, :columns].unflatten(0, shape).contiguous()
+        return multiply(x, self.weight, self.bias)
 
 
 def silu(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenizer.layers import multiply
 from tokenizer.quantizer.face import (
     Quantized,
     Quantizer,
@@ -33,11 +34,20 @@ PAIRS = 2**22  # distances held at a time
 def nearest(rows: Tensor, table: Tensor) -> Tensor:
     """The code int64 (M,) of the table's (K, D) vector nearest to each row (M, D).
 
-    Without matrix products, which would make a row's distances depend on the number of rows.
+    One matrix product, in which a row's sums do not depend on the number of rows: half of each
+    squared distance, less what all codes of a row have in common.
     """
-    parts = rows.split(max(1, PAIRS // len(table)))
-    mode = "donot_use_mm_for_euclid_dist"
-    return torch.cat([torch.cdist(part, table, compute_mode=mode).argmin(1) for part in parts])
+    ones = rows.new_ones(len(rows), 1)
+    half = torch.cat([-table, table.square().sum(1, keepdim=True) / 2], 1)  # (K, D + 1)
+    parts = torch.cat([rows, ones], 1).split(max(1, PAIRS // len(table)))
+    return torch.cat([_least(multiply(part, half)) for part in parts])
+
+
+def _least(distances: Tensor) -> Tensor:
+    """`argmin` of (M, K) over K; numpy's is twenty times as quick as torch's on a CPU."""
+    if distances.device.type != "cpu" or torch.compiler.is_compiling():
+        return distances.argmin(1)
+    return torch.from_numpy(distances.numpy().argmin(1))
 
 
 def tally(rows: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
