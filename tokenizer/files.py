@@ -49,7 +49,11 @@ class TokenFile:
     def __str__(self) -> str:
         end = "" if self.closed else ", never closed"
         length = "a still" if self.duration is None else f"{self.duration:.3f} s"
-        prior = "" if self.prior is None else f" under {self.prior}, {self.coded_blocks} blocks"
+        number = len(self.tokens_per_block)
+        prior = ""
+        if self.prior is not None:
+            rest = "" if self.coded_blocks == number else ", the rest smaller packed"
+            prior = f" under {self.prior}, {self.coded_blocks} of {number} blocks{rest}"
         codes = f"{self.codebook_size} codes, {self.block_frames} frames a block"
         rates = [count / self.block_frames for count in self.tokens_per_block]
         lines = [
@@ -57,7 +61,7 @@ class TokenFile:
             f"clip: {self.height}x{self.width} pixels, {self.num_frames} frames, {length}",
             f"codec: {self.codec_id}, {codes}",
             f"coding: {self.coding}{prior}",
-            f"tokens: {self.num_tokens} in {len(rates)} blocks, {self.tokens_per_frame:.4g} a "
+            f"tokens: {self.num_tokens} in {number} blocks, {self.tokens_per_frame:.4g} a "
             f"frame ({min(rates):.4g} to {max(rates):.4g} by block)",
             f"{'bits':<8} {'total':>12} {'a token':>9} {'a pixel':>10} {'a second':>12}",
         ]
