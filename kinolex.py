@@ -187,6 +187,8 @@ _REMEDIES = {
     errno.EPERM: "change its permissions or give another place",
     errno.EROFS: "give a place that can be written to",
     errno.ENOSPC: "make room or give another place",
+    errno.EDQUOT: "make room or give another place",
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.EEXIST: "give another name, or move that away",
     errno.ENOTDIR: "one of its folders is a file, give another place",
 }

@@ -5,10 +5,13 @@ It knows names and folders, not what is written.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -25,7 +28,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        if error.filename == str(partial) and error.errno is not None:
+        full = error.filename is None and error.errno in _FULL  # a write knows no name
+        if full or (error.filename == str(partial) and error.errno is not None):
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
     finally:

@@ -95,12 +95,14 @@ def _good_frames(
 ) -> Iterator[VideoFrame]:
     """Frames until the end or the first damage; damaged ones at the start are left out."""
     count, damaged, trouble, first_trouble = 0, 0, "", ""
+    end = 0.0  # seconds, of the packets so far
     packets = _packets(container, stream)
     while not trouble:
         frames: Sequence[VideoFrame] = ()
         packet = None
         try:
             packet = next(packets, None)
+            end = max(end, _end_of(packet))
             frames = stream.decode(packet)  # of None: what the decoder still holds
         except _Truncated:
             trouble = "a truncated packet"
@@ -128,8 +130,31 @@ def _good_frames(
         raise VideoError(file.name, f"has no frame that can be decoded ({found})", file.remedy)
     if damaged:
         _warn(f"{file.name}: left out {damaged} damaged frames at the start")
+    named = _named_end(stream)
     if trouble:
         _warn(f"{file.name}: stopped at {trouble} after {count} frames; {BROKEN}")
+    elif named is not None and end < 0.98 * named - 0.1:
+        _warn(f"{file.name}: ends after {end:.2f} of the {named:.2f} s it names, cut off; {BROKEN}")
+
+
+def _end_of(packet: Packet | None) -> float:
+    """Seconds until a packet's frame has been shown; 0 if it does not tell."""
+    if packet is None or packet.pts is None or packet.time_base is None:
+        return 0.0
+    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
+
+
+def _named_end(stream: VideoStream) -> float | None:
+    """Seconds at which the stream ends as Matroska's tag says, written with the end; None if not.
+
+    Durations in other headers may count audio or what an edit list skips; this one does not.
+    """
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = map(float, parts)
+    except ValueError:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
 
 
 class _Truncated(Exception):

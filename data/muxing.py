@@ -6,7 +6,8 @@ It knows pixels, clocks and packets. It does not know which suffix or quality as
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -80,7 +81,7 @@ def mux(clip: Clip | Film, target: Path | BinaryIO, encoding: Encoding) -> Muxed
     converted = encoding.pixels.startswith("yuv")
     opened = str(target) if isinstance(target, Path) else target
     size = 0
-    with av.open(opened, "w", format=encoding.container) as container:
+    with _plain_pipe_errors(), av.open(opened, "w", format=encoding.container) as container:
         rate, options = max(rate, Fraction(1, 1001)), dict(encoding.options)
         stream = cast(VideoStream, container.add_stream(encoding.encoder, rate, options))
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, encoding.pixels
@@ -119,6 +120,22 @@ def mux(clip: Clip | Film, target: Path | BinaryIO, encoding: Encoding) -> Muxed
         put(None)
         unused = dict(stream.codec_context.options)
     return Muxed(size, unused)
+
+
+@contextmanager
+def _plain_pipe_errors() -> Iterator[None]:
+    """BrokenPipeError where a reader went away, which PyAV hides under an error of its own."""
+    from av.error import FFmpegError
+
+    try:
+        yield
+    except FFmpegError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, BrokenPipeError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def ticks(clip: Clip | Film, clock: Fraction) -> list[int]:

@@ -168,6 +168,22 @@ def test_truncation_is_warned_of_by_name(tmp_path, bright):
     assert 0 < len(clip) < 40
 
 
+def test_matroska_cut_between_frames_is_warned_of(tmp_path, bright):
+    """Its reader ends there as if all were well."""
+    content = write_video(Clip.from_frames(bright, 25), tmp_path / "a.mkv").read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_clip(content)) == len(bright)
+    quiet, cuts = 0, range(len(content) // 3, len(content) * 2 // 3, len(content) // 60)
+    for cut in cuts:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert 0 < len(read_clip(content[:cut])) < len(bright)
+        assert caught
+        quiet += "s it names, cut off" in str(caught[0].message)
+    assert quiet
+
+
 def test_wrong_bytes_never_make_dark_frames(bright):
     """The video is bright throughout: a frame that FFmpeg invents would be grey or black."""
     content = h264(bright)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data.clip import Clip
@@ -206,16 +207,31 @@ def test_directories_of_another_kind_are_refused(codec: Codec, tmp_path: Path) -
         ({"format": "other"}, "describes a other"),
         ({"version": 99}, "newer"),
         ({"codec_id": "x"}, "files of two codecs were mixed"),
+        ({"version": -1}, "there is no version -1"),
+        ({"trained_size": []}, f"{model}/codec: damaged codec"),
+        ({"labels": "x"}, "damaged codec"),
+        ({"block_frames": -1}, "damaged codec .*block_frames=-1"),
         ({"backbone": {"class": "X", "arguments": {}}}, "damaged codec"),
     ):
         file.write_text(json.dumps({**record, **change}))
         with pytest.raises(ValueError, match=reason):
             Codec.load(model / "codec")
-    file.write_text("{")
-    with pytest.raises(ValueError, match="not a codec's description"):
-        Codec.load(model / "codec")
+    without = {key: value for key, value in record.items() if key != "codec_id"}
+    for text, reason in (
+        (json.dumps(without), "damaged codec"),
+        ("{", "not a codec's description"),
+        ("[" * 100_000, "not a codec's description"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=reason):
+            Codec.load(model / "codec")
     file.write_text(json.dumps(record))
     weights = model / "codec" / "codec.safetensors"
+    tensors = load_file(weights)
+    name, _ = tensors.popitem()
+    save_file(tensors, weights)
+    with pytest.raises(ValueError, match=f"damaged codec .*{name}"):
+        Codec.load(model / "codec")
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ValueError, match="damaged codec"):
         Codec.load(model / "codec")

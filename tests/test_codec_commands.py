@@ -140,6 +140,28 @@ def test_many_files_and_another_size(model: Path, video: Path, tmp_path: Path) -
     assert all(load_tokens(r.out).height == 9 for r in results)
 
 
+def test_one_bad_file_does_not_keep_others_from_being_coded(
+    model: Path, video: Path, tmp_path: Path
+) -> None:
+    bad, last = tmp_path / "bad.mp4", write_video(read_clip(video), tmp_path / "last.mkv")
+    bad.write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"1 of 3 inputs were not encoded: .*bad.mp4: cannot"):
+        encode([video, bad, last], model, tmp_path / "b")
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["clip.kvt", "last.kvt"]
+
+
+def test_an_input_is_never_written_over(model: Path, video: Path, tmp_path: Path) -> None:
+    whole, named = video.read_bytes(), video.rename(tmp_path / "clip.kvt")
+    with pytest.raises(ValueError, match="clip.kvt is the input itself: give another name"):
+        encode([named], model, named)
+    tokens = tmp_path / "tokens.mkv"
+    encode([named], model, tmp_path / "t.kvt")
+    tokens.symlink_to(tmp_path / "t.kvt")
+    with pytest.raises(ValueError, match="tokens.mkv is the token file itself"):
+        decode(tmp_path / "t.kvt", tokens, model)
+    assert named.read_bytes() == whole
+
+
 def test_mistakes_are_named(model: Path, video: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is one file for 2 inputs"):
         encode([video, video], model, tmp_path / "a.kvt")
@@ -147,6 +169,8 @@ def test_mistakes_are_named(model: Path, video: Path, tmp_path: Path) -> None:
         encode([video, video], model, tmp_path / "a")
     with pytest.raises(ValueError, match="give a .kvt file or a folder"):
         encode([video], model, video)
+    with pytest.raises(ValueError, match="not written to standard output: give a .kvt file"):
+        encode([video], model, Path("-"))
     with pytest.raises(ValueError, match="no inputs"):
         encode([], model, tmp_path / "a")
     with pytest.raises(ValueError, match=r"tokens_per_frame=50: .* 0.25 to 6 .* 18x25"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,26 @@ def test_resumed_equals_uninterrupted(straight: tuple[Path, FitReport], tmp_path
     assert whole.codec_id == resumed.codec_id
 
 
+def test_a_killed_run_goes_on_from_its_checkpoint_as_if_nothing_had_been(
+    straight: tuple[Path, FitReport], tmp_path: Path
+) -> None:
+    class Dying(Clock):
+        def on_train_batch_start(self, trainer, *args) -> None:  # noqa: ANN001
+            super().on_train_batch_start(trainer, *args)
+            if trainer.global_step == 5:
+                raise RuntimeError("killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tokenizer.fitting.Clock", Dying)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(tmp_path, "--trainer.val_check_interval=3")
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 3
+    run(tmp_path, "--trainer.val_check_interval=3", "--ckpt_path=last")
+    whole, resumed = (Codec.load(out / "codec") for out in (straight[0], tmp_path))
+    assert whole.codec_id == resumed.codec_id
+
+
 def test_ctrl_c_finishes_the_step_saves_and_exports(tmp_path: Path) -> None:
     class Interrupting(Clock):
         def on_train_batch_start(self, trainer, *args) -> None:  # noqa: ANN001
@@ -121,6 +142,25 @@ def test_two_processes_train_with_networks_that_join_late_and_one_reports(tmp_pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("steps: 6") == 1
     assert Codec.load(tmp_path / "codec").quantizer.codebook_size == 1024
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("model.recipe.lr=-1", "recipe.lr=-1.0: give a number above 0"),
+        ("model.recipe.clip=0", "recipe.clip=0.0: give a number above 0"),
+        ("model.recipe.full_rate=2", "recipe.full_rate=2.0: give a share, 0 to 1"),
+        ("model.recipe.weight_decay=-0.1", "recipe.weight_decay=-0.1: give 0 or more"),
+        ("data.num_clips=0", "num_clips=0: give at least one clip"),
+        ("model.rates=[0]", r"rates=\[0.0\]: give at least 0.25 tokens a frame"),
+    ],
+)
+def test_senseless_settings_are_refused(
+    setting: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises((ValueError, SystemExit)) as error:
+        run(tmp_path, f"--{setting}")
+    assert re.search(told, str(error.value) + capsys.readouterr().err)
 
 
 def test_time_ends_a_run_and_drives_its_schedules(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data.atomic import atomic_path
 from data.clip import Clip
+from data.muxing import Encoding, mux
 from data.reading import read_clip
 from data.writing import encode_gif, encode_png, sheet, write_video
 
@@ -128,6 +130,22 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     with pytest.raises(IsADirectoryError, match="give the name of a file"):
         (tmp_path / "d.mp4").mkdir()
         write_video(frames, tmp_path / "d.mp4", 8)
+
+
+def test_a_full_disk_is_named_by_the_file_that_did_not_fit(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.kvt'"):
+        with atomic_path(tmp_path / "a.kvt"), open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_is_a_broken_pipe():
+    class Gone(io.BytesIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        mux(Clip.from_frames(smooth(30, 64, 64), 8), Gone(), Encoding("matroska", "ffv1", "bgr0"))
 
 
 def test_failed_write_keeps_the_old_file(tmp_path):

@@ -63,6 +63,9 @@ class ClipData(LightningDataModule):
             raise ValueError(f"image_share={image_share}: give a share of the steps, 0 to 1")
         if sizes is not None and (not sizes or min(map(min, sizes)) < 1):
             raise ValueError(f"sizes={sizes}: give [frames, height, width] of 1 or more each")
+        for name, count in (("num_clips", num_clips), ("held_out", held_out)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name}={count}: give at least one clip")
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.image_share = image_share
         self.sizes = [(num_frames, height, width)] if sizes is None else sizes

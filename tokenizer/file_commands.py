@@ -86,6 +86,8 @@ def decode(
     to_stdout = str(out) == "-"
     if not to_stdout:
         check_target(out)
+        if out.exists() and file.exists() and out.samefile(file):
+            raise ValueError(f"--out {out} is the token file itself: give another name")
     with TokenReader(file) as reader:
         codec = open_codec(model)
         if codec.tokens_id != reader.header.codec_id:

@@ -85,12 +85,14 @@ def encode(
         bits_per_pixel: The rate in nominal bits, log2 of the codebook for each token.
         psnr: Decibels: the lowest rate, of those tried, that reaches it.
         budget: Tokens of each input, at most, shared among its blocks by content.
-        rate: auto shares half of the full rate out by content, block by block.
+        rate: auto shares half of the full rate out by content, block by block: half is the mean
+            over long clips, short ones may get more or less.
         height: Pixels to scale to before coding; the file's own if left out.
         width: Likewise.
         coding: How codes become bytes. packed is the fastest; adaptive is smaller, learning what
             codes are frequent from the clip itself; static knows from the start, from --prior;
-            model is the smallest and slowest: a language model foretells each code.
+            model is the slowest, and the smallest for clips like those it was trained on: a
+            language model foretells each code.
         prior: File of a static prior, which `tokenizer prior` wrote; for model the folder of a
             language model, that in --model if left out.
         precision: fp32 gives the same codes on every way; bf16 is quicker only where the processor
@@ -108,16 +110,27 @@ def encode(
     ways = Target(bits_per_pixel=bits_per_pixel, psnr=psnr, budget=budget, rate=rate)
     (asked,) = as_rates(1, tokens_per_frame, ways)
     targets = _targets(inputs, out)
+    for source, target in zip(inputs, targets, strict=True):
+        if target.exists() and source != STDIN and target.samefile(source):
+            raise ValueError(f"--out {target} is the input itself: give another name")
     codec = open_codec(model)
     chosen = prior_for(codec, coding, prior, model, open_model_prior)
     with running(codec, precision, compile):
-        found = [
-            encode_file(codec, source, target, asked, height, width, chosen)
-            for source, target in zip(inputs, targets, strict=True)
-        ]
+        found: dict[Path, Reached] = {}
+        failed: list[Exception] = []
+        for source, target in zip(inputs, targets, strict=True):
+            try:
+                found[target] = encode_file(codec, source, target, asked, height, width, chosen)
+            except (ValueError, OSError) as error:
+                if len(inputs) == 1:
+                    raise
+                failed.append(error)
+    if failed:
+        told = "; ".join(map(str, failed))
+        raise ValueError(f"{len(failed)} of {len(inputs)} inputs were not encoded: {told}")
     results = []
-    for source, target, reached in zip(inputs, targets, found, strict=True):
-        written = describe(target)
+    for source, target in zip(inputs, targets, strict=True):
+        written, reached = describe(target), found[target]
         results.append(
             EncodedFile(
                 source=str(source),
@@ -189,6 +202,10 @@ def _keep_blocks(partial: Path, out: Path) -> None:
 
 
 def _targets(inputs: list[Path], out: Path) -> list[Path]:
+    if out == STDIN:
+        raise ValueError(
+            "--out -: token files are not written to standard output: give a .kvt file"
+        )
     if out.suffix == ".kvt":
         if len(inputs) > 1:
             raise ValueError(f"--out {out} is one file for {len(inputs)} inputs: give a folder")

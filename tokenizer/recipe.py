@@ -5,6 +5,7 @@ Numbers only: the training itself stands in `tokenizer.learning`.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, field
 from typing import Literal
@@ -76,6 +77,15 @@ def check_recipe(codec: Codec, recipe: Recipe) -> None:
     for name in ("crops_per_clip", "whole_clips"):
         if getattr(recipe, name) < 1:
             raise ValueError(f"{name}={getattr(recipe, name)}: at least one")
+    for name in ("lr", "matrix_lr", "gan_lr", "clip"):
+        if not 0 < getattr(recipe, name) < math.inf:
+            raise ValueError(f"recipe.{name}={getattr(recipe, name)}: give a number above 0")
+    for name in ("weight_decay", "emphasis", "lecam"):
+        if not 0 <= getattr(recipe, name) < math.inf:
+            raise ValueError(f"recipe.{name}={getattr(recipe, name)}: give 0 or more")
+    for name in ("crop_until", "round_from", "drop_from", "full_rate", "gan_from"):
+        if not 0 <= getattr(recipe, name) <= 1:
+            raise ValueError(f"recipe.{name}={getattr(recipe, name)}: give a share, 0 to 1")
     for change in ineffective(recipe):
         warnings.warn(change, stacklevel=3)
 

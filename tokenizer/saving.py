@@ -63,15 +63,23 @@ def load_codec(path: Path) -> Codec:
             codes_of=record.get("codes_of"),
         )
         codec.load_state_dict(load_file(path / "codec.safetensors"))
-    except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: damaged codec ({reason}): save or copy it again") from error
-    if codec.codec_id != record["codec_id"]:
+        named = record["codec_id"]
+    except (LookupError, TypeError, AttributeError, ValueError, OSError, RuntimeError) as error:
+        raise _damaged(path, error) from error
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+    if codec.codec_id != named:
         raise ValueError(
-            f"{path}: the weights are those of {codec.codec_id}, codec.json names "
-            f"{record['codec_id']}: files of two codecs were mixed, copy the directory again"
+            f"{path}: the weights are those of {codec.codec_id}, codec.json names {named}: files "
+            "of two codecs were mixed, copy the directory again"
         )
     return codec.eval()
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    told = " ".join(str(error).split()) or type(error).__name__  # torch tells tensors line by line
+    short = told if len(told) <= 300 else told[:300] + " ..."
+    return ValueError(f"{path}: damaged codec ({short}): save or copy it again")
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -88,10 +96,12 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         kind, version = record["format"], int(record["version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file}: not a codec's description: copy the directory again") from error
     if kind != FORMAT:
         raise ValueError(f"{file}: describes a {kind}, not a {FORMAT}: give a codec directory")
+    if version < 1:
+        raise ValueError(f"{file}: there is no version {version}: copy the directory again")
     if version > VERSION:
         raise ValueError(f"{file}: version {version} is newer than {VERSION}: upgrade kinolex")
     return record

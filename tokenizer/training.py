@@ -6,6 +6,7 @@ one because data and randomness of each step follow from (seed, step) alone.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +78,9 @@ class CodecTraining(LightningModule):
                 "codes are to be kept"
             )
         check_recipe(self.codec, recipe)
+        least = 1 / self.codec.block_frames
+        if not all(least <= rate < math.inf for rate in rates or []):
+            raise ValueError(f"rates={rates}: give at least {least:g} tokens a frame, one a block")
         self.beside = stand_beside(self.codec, recipe, seed)
         self.recipe, self.rates, self.seed = recipe, rates or [], seed
         self.average = Average(self.codec, recipe.average)  # again once there is a label head
@@ -139,8 +143,9 @@ class CodecTraining(LightningModule):
         self.log("train/progress", progress)
         return total
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.average.update(self.codec)
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.average.update(self.codec)  # here: checkpoints are saved before `on_train_batch_end`
 
     def on_validation_epoch_start(self) -> None:
         self._own = {k: p.detach().clone() for k, p in self.codec.named_parameters()}
