@@ -35,7 +35,7 @@ class Plan:
     tokens_per_frame: float  # planned with
     full_tokens_per_frame: float  # of the codec at the video's own size
     full_tokens: int  # codes of the whole video at that rate
-    fitting_tokens_per_frame: float | None  # most at which all fits in one reading
+    fitting_tokens_per_frame: float | None  # most at which all fits in one reading, even blocks
     ways: list[Way]
     pick: str | None  # strategy to take today; None if nothing fits
     reason: str
@@ -45,7 +45,11 @@ class Plan:
         from rich.console import Group
         from rich.text import Text
 
-        return Group(Text(self._head()), "", _table(self.ways), "", Text(self._foot()))
+        width = max(len(way.strategy) for way in self.ways) + 2
+        ways = "\n".join(f"{way.strategy:<{width}}{way.how}" for way in self.ways)
+        return Group(
+            Text(self._head()), "", _table(self.ways), "", Text(ways), "", Text(self._foot())
+        )
 
     def _head(self) -> str:
         video, seen = self.video, self.read_as
@@ -72,11 +76,12 @@ class Plan:
             lines.append("         at no rate does all of it fit in one reading")
         else:
             rate = self.fitting_tokens_per_frame
-            lines.append(f"         fits in one reading at {rate:g} tokens a frame or fewer")
-        picked = [way.how for way in self.ways if way.strategy == self.pick]
-        lines.append(f"pick     {self.pick or 'none'}: {self.reason}")
-        lines += [f"         {how}" for how in picked]
-        return "\n".join([*lines, *(f"note     {remark}" for remark in self.remarks)])
+            lines.append(
+                f"         fits in one reading at {rate:g} tokens a frame, "
+                f"{round(rate * self.block_frames)} in every block"
+            )
+        lines += [f"note     {remark}" for remark in self.remarks]
+        return "\n".join([*lines, f"pick     {self.pick or 'none'}: {self.reason}"])
 
 
 def plan(
@@ -92,7 +97,7 @@ def plan(
     """Count what each way of reading a video takes in tokens, and pick one that fits.
 
     Counts are exact: the stream's own grammar spells every header and mark. Ways that are marked
-    as planned cannot be taken yet; their figures say what they would cost.
+    as planned cannot be taken yet; their figures say what they would cost, made as is told there.
 
     Example: kinolex plan --duration 60 --fps 24 --size 1080p --context 4096
 

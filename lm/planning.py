@@ -93,14 +93,14 @@ class Way:
 def whole(task: Task) -> Way:
     """Every frame in one reading."""
     cost = task.cost(task.times, task.counts(len(task.times)))
-    how = "in Python: Model.ask(tokens, question) with the tokens of all frames"
+    how = "tokens = model.codec.encode(model.framing.at_rate(clip), rate), model.ask(tokens, ...)"
     return _way(task, "whole", how, len(task.times), [cost])
 
 
 def chunks(task: Task) -> Way:
     """Every frame, in as few even parts as fit, none longer than trained."""
     costs, frames = _parts(task)
-    how = f"in Python: Model.ask(tokens.blocks(first, stop), question) of every {frames} frames"
+    how = f"{frames} frames each: model.ask(tokens.blocks(first, stop), ...)"
     return _way(task, "chunks", how, len(task.times), costs)
 
 
@@ -166,7 +166,10 @@ def hierarchy(task: Task) -> Way:
     first = keyframes(replace(task, context=task.context // 4))
     scenes, _ = _parts(replace(task, times=task.times[::4]))
     frames, _ = _parts(task)
-    how = f"{first.tokens} tokens of keyframes, then more where unsure; at worst all of this"
+    how = (
+        f"{first.frames} frames as images ({first.tokens:,} tokens); where unsure one frame of 4, "
+        "then all; counted as if always unsure"
+    )
     costs = [first.largest, *scenes, *frames]
     return _way(task, "hierarchy", how, len(task.times), costs, works=False)
 
