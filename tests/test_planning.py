@@ -103,6 +103,20 @@ def test_figures_are_those_of_written_sequences(
         assert max(part_lengths(tokens, -(-blocks // (parts - 1)))) > 1200
 
 
+def test_a_context_is_full_to_the_last_token() -> None:
+    length = len(spelled(made_tokens(100, Fraction(10), 1.3, 64, 64)))
+    for context in (length, length - 1):
+        found = plan("10", 10, "64x64", context=context, tokens_per_frame=1.3, text=WORDS)
+        assert way(found, "whole").fits == (context == length)
+        assert found.pick == ("whole" if context == length else "chunks")
+
+
+def test_every_part_fits_where_blocks_and_starts_differ() -> None:
+    for context in range(100, 160):
+        found = plan("100", 7, "64x64", context=context, tokens_per_frame=1.3, text=WORDS)
+        assert way(found, "chunks").fits, context
+
+
 def part_lengths(tokens: VideoTokens, size: int) -> list[int]:
     """Lengths of the sequences of a video's parts of `size` blocks."""
     blocks = len(tokens.codes)
@@ -195,7 +209,7 @@ def question_cost(model: Model, tokens: VideoTokens) -> int:
     return len(prompt) - len(model.vocabulary.encode_text(QUESTION)) + 2  # <stop>, <end>
 
 
-@pytest.mark.parametrize("rate", [None, 2.0, 0.7])
+@pytest.mark.parametrize("rate", [None, 2.0, 1.3])
 def test_a_model_reads_what_its_plan_says(model: Model, saved: Path, rate: float | None) -> None:
     clip = noise(30, 8, 32, 48)  # twice the size and speed of the clips it was trained on
     found = plan("3.75", 8, "48x32", model=saved, tokens_per_frame=rate, text=20)
