@@ -93,7 +93,8 @@ class Way:
 def whole(task: Task) -> Way:
     """Every frame in one reading."""
     cost = task.cost(task.times, task.counts(len(task.times)))
-    how = "tokens = model.codec.encode(model.framing.at_rate(clip), rate), model.ask(tokens, ...)"
+    clip = "clip" if task.trained_frames is None else "model.framing.at_rate(clip)"
+    how = f"tokens = model.codec.encode({clip}, rate), model.ask(tokens, ...)"
     return _way(task, "whole", how, len(task.times), [cost])
 
 
