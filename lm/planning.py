@@ -111,9 +111,7 @@ def spread(task: Task) -> Way:
         count = min(len(task.times), task.trained_frames)
         times: Sequence[float] = [i / task.trained_fps for i in range(count)]
         own = task.tokens_per_frame * task.block_frames == task.most_per_block
-        how = (
-            "caption and ask of a file" if own else "in Python: Model.encode(video, rate), then ask"
-        )
+        how = "caption and ask of a file" if own else "model.ask(model.encode(file, rate), ...)"
         even = task.counts(1) * len(task.counts(count))
         return _way(task, "spread", how, count, [task.cost(times, even)])
     step = _thinning(task)
