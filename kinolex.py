@@ -146,6 +146,7 @@ COMMANDS: dict[str, Command] = {
     "ask": Command("lm.commands:ask", "answer a question on a video", ("video", "question")),
     "recognize": Command("lm.commands:recognize", "rank labels by their likelihood", ("video",)),
     "generate": Command("lm.commands:generate", "make a video from a prompt", ("prompt",)),
+    "plan": Command("lm.plan_command:plan", "what a video takes in tokens, and how to read it"),
     "continue": Command("lm.commands:continue_", "go on with a video", ("video",)),
 }
 

@@ -32,12 +32,19 @@ class VideoFormat:
 
     @classmethod
     def of(cls, tokens: VideoTokens) -> tuple[VideoFormat, int]:
-        """The format of a video and its start in whole milliseconds.
+        """The format of a video and its start in whole milliseconds; see `at`."""
+        blocks = tuple(len(block) for block in tokens.codes)
+        return cls.at(tokens.timestamps.tolist(), tokens.height, tokens.width, blocks)
+
+    @classmethod
+    def at(
+        cls, times: Sequence[float], height: int, width: int, tokens_per_block: tuple[int, ...]
+    ) -> tuple[VideoFormat, int]:
+        """The format of frames at these times in seconds, and their start in whole milliseconds.
 
         Evenly spaced frames (within 1 ms) get a frame rate; others the interval between each
         pair in milliseconds, so uneven times survive to half a millisecond.
         """
-        times = tokens.timestamps.tolist()
         start = round(times[0] * 1000)
         if start < 0:
             raise ValueError(
@@ -50,11 +57,9 @@ class VideoFormat:
             intervals = tuple(b - a for a, b in zip(stamps, stamps[1:], strict=False))
             if any(step < 1 for step in intervals):
                 raise ValueError("uneven timestamps closer than 1 ms: resample the clip (fps:...)")
-        blocks = tuple(len(block) for block in tokens.codes)
-        if 0 in blocks:
+        if 0 in tokens_per_block:
             raise ValueError("a block without tokens: keep at least one token in each block")
-        shape = (tokens.height, tokens.width, tokens.num_frames)
-        return cls(*shape, fps, intervals, blocks), start
+        return cls(height, width, len(times), fps, intervals, tokens_per_block), start
 
     def timestamps(self, start_ms: int) -> Tensor:
         """Seconds of each frame, float64 (num_frames,)."""

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from data.clip import Clip
 from data.sampling import TargetFps, Uniform, sample
@@ -69,14 +70,27 @@ class Framing:
         Raises:
             ValueError: the model knows single images only.
         """
+        kept = self.frames_at_rate(clip.timestamps)
+        if len(kept) < len(clip):
+            clip = clip.at(kept)
+        if (clip.height, clip.width) != (self.main.height, self.main.width):
+            clip = resize(clip, self.main.height, self.main.width)
+        assert self.main.fps is not None
+        grid = torch.arange(len(clip), dtype=torch.float64) / float(self.main.fps)
+        return replace(clip, timestamps=grid)
+
+    def frames_at_rate(self, timestamps: Tensor) -> Tensor:
+        """Which frames of a clip at these seconds `at_rate` keeps: indices, increasing.
+
+        Raises:
+            ValueError: the model knows single images only.
+        """
         if self.main.fps is None:
             raise ValueError("this model reads single images, not clips")
         fps = float(self.main.fps)
-        if not _is_even(clip, fps):
-            clip = sample(clip, TargetFps(fps))
-        if (clip.height, clip.width) != (self.main.height, self.main.width):
-            clip = resize(clip, self.main.height, self.main.width)
-        return replace(clip, timestamps=torch.arange(len(clip), dtype=torch.float64) / fps)
+        if _is_even(timestamps, fps):
+            return torch.arange(len(timestamps))
+        return TargetFps(fps).select(timestamps)
 
     def _fit_time(self, clip: Clip, changes: list[str]) -> Clip:
         clip = replace(clip, timestamps=clip.timestamps - clip.timestamps[0])
@@ -87,7 +101,7 @@ class Framing:
         fps = float(self.main.fps)
         before = f"{len(clip)} frames at {clip.fps:.3g} fps"
         thinned = sample(clip, TargetFps(fps))
-        if len(thinned) <= self.max_frames and _is_even(thinned, fps):
+        if len(thinned) <= self.max_frames and _is_even(thinned.timestamps, fps):
             kept, note = thinned, "at its own speed"
         else:
             kept = sample(clip, Uniform(self.max_frames))
@@ -98,13 +112,15 @@ class Framing:
         return replace(kept, timestamps=grid)
 
     def _known_rate(self, clip: Clip) -> bool:
-        return any(rate is not None and _is_even(clip, float(rate)) for rate in self.rates)
+        return any(
+            rate is not None and _is_even(clip.timestamps, float(rate)) for rate in self.rates
+        )
 
 
-def _is_even(clip: Clip, fps: float) -> bool:
+def _is_even(timestamps: Tensor, fps: float) -> bool:
     """Whether frames lie within a quarter of a frame of an even grid from their first."""
-    grid = torch.arange(len(clip), dtype=torch.float64) / fps
-    return bool(((clip.timestamps - clip.timestamps[0] - grid).abs() < 0.25 / fps).all())
+    grid = torch.arange(len(timestamps), dtype=torch.float64) / fps
+    return bool(((timestamps - timestamps[0] - grid).abs() < 0.25 / fps).all())
 
 
 def resize(clip: Clip, height: int, width: int) -> Clip:

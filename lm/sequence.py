@@ -138,31 +138,39 @@ def check_codec(tokens: VideoTokens, vocabulary: Vocabulary) -> None:
 def write_header(fmt: VideoFormat, start_ms: int, vocabulary: Vocabulary) -> list[int]:
     """Ids of a video header: a preset token where the format has one, digits otherwise."""
     preset = vocabulary.preset(fmt)
-    ids = [preset] if preset is not None else list(_write_format(fmt, vocabulary))
-    if start_ms:
-        ids += _number("<start>", "start", start_ms, vocabulary)
-    return ids
+    names = spell_header(fmt, start_ms, preset is not None)
+    return ([] if preset is None else [preset]) + [vocabulary.special(name) for name in names]
 
 
-def _write_format(fmt: VideoFormat, vocabulary: Vocabulary) -> Iterable[int]:
-    yield from _number("<size>", "height", fmt.height, vocabulary)
-    yield from _number("<,>", "width", fmt.width, vocabulary)
-    yield from _number("<frames>", "frames", fmt.num_frames, vocabulary)
+def spell_header(fmt: VideoFormat, start_ms: int, preset: bool) -> list[str]:
+    """Names of a video header's special tokens, all but the preset where the format has one.
+
+    Raises:
+        ValueError: a number beyond what a header holds.
+    """
+    names = [] if preset else list(_spell_format(fmt))
+    return names + (_spell_number("<start>", "start", start_ms) if start_ms else [])
+
+
+def _spell_format(fmt: VideoFormat) -> Iterable[str]:
+    yield from _spell_number("<size>", "height", fmt.height)
+    yield from _spell_number("<,>", "width", fmt.width)
+    yield from _spell_number("<frames>", "frames", fmt.num_frames)
     if fmt.fps is not None:
-        yield from _number("<fps>", "fps", fmt.fps.numerator, vocabulary)
+        yield from _spell_number("<fps>", "fps", fmt.fps.numerator)
         if fmt.fps.denominator != 1:
-            yield from _number("<,>", "den", fmt.fps.denominator, vocabulary)
+            yield from _spell_number("<,>", "den", fmt.fps.denominator)
     for i, interval in enumerate(fmt.intervals):
-        yield from _number("<,>" if i else "<times>", "interval", interval, vocabulary)
+        yield from _spell_number("<,>" if i else "<times>", "interval", interval)
     blocks = fmt.tokens_per_block
     for i, count in enumerate(blocks[:1] if len(set(blocks)) == 1 else blocks):
-        yield from _number("<,>" if i else "<tokens>", "tokens", count, vocabulary)
+        yield from _spell_number("<,>" if i else "<tokens>", "tokens", count)
 
 
-def _number(mark: str, field: str, value: int, vocabulary: Vocabulary) -> list[int]:
+def _spell_number(mark: str, field: str, value: int) -> list[str]:
     if not 1 <= value <= LIMITS[field]:
         raise ValueError(f"video {field} {value}: a header holds 1 to {LIMITS[field]}")
-    return [vocabulary.special(mark), *(vocabulary.special(f"<{d}>") for d in str(value))]
+    return [mark, *(f"<{digit}>" for digit in str(value))]
 
 
 def _structure(ids: List[int]) -> Span:

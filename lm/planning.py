@@ -1,0 +1,288 @@
+"""Planning: what each way of reading a long video costs in tokens, counted by the stream's grammar.
+
+A strategy is a function from a `Task` to a `Way`; a new one is a function and its line in
+`STRATEGIES`. Knows frames, rates and the grammar. Knows no pixels, no network and no table.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+
+from lm.formats import VideoFormat
+from lm.sequence import LIMITS, spell_header
+from tokenizer.rate import block_tokens
+
+MARKS = 6  # <begin>, <question> <stop>, <answer> <stop>, <end>
+MEMORY_SHARE = 8  # of the context a memory takes one part in so many
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Tokens of one reading, by what they are for."""
+
+    codes: int
+    blocks: int  # `<block>` marks
+    header: int  # `<video>`, size, frames, times, rate and start, `</video>`
+    marks: int  # `<begin>`, `<end>` and those around question and answer
+    text: int  # kept for the words of question and answer
+    memory: int = 0  # carried over from earlier readings
+
+    @property
+    def total(self) -> int:
+        return self.codes + self.blocks + self.header + self.marks + self.text + self.memory
+
+
+@dataclass(frozen=True)
+class Task:
+    """A video as it would be read, and what there is to read it with."""
+
+    times: Sequence[float]  # seconds of each frame
+    height: int  # pixels of the pictures that are read
+    width: int  # pixels
+    tokens_per_frame: float
+    block_frames: int
+    most_per_block: int  # tokens of a block that codec and model can have
+    context: int  # tokens
+    text: int  # tokens kept for the words of question and answer
+    presets: frozenset[VideoFormat] = frozenset()  # formats whose header is one token
+    trained_frames: int | None = None  # of the model's longest clip; None: no model
+    trained_fps: float | None = None
+
+    def counts(self, num_frames: int, first_block: int = 0) -> tuple[int, ...]:
+        """Tokens of each block of so many frames, from block number `first_block` on."""
+        return self._counts[first_block : first_block + -(-num_frames // self.block_frames)]
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        blocks = range(-(-len(self.times) // self.block_frames))
+        return tuple(block_tokens(self.tokens_per_frame, self.block_frames, b) for b in blocks)
+
+    def cost(self, times: Sequence[float], counts: tuple[int, ...]) -> Cost:
+        """Of one reading: a clip with frames at `times` and so many tokens a block, and texts."""
+        return self.cost_as(*VideoFormat.at(times, self.height, self.width, counts))
+
+    def cost_as(self, fmt: VideoFormat, start_ms: int) -> Cost:
+        """`cost` of a clip whose format and start are known."""
+        preset, counts = fmt in self.presets, fmt.tokens_per_block
+        header = 2 + preset + len(spell_header(fmt, start_ms, preset))
+        return Cost(sum(counts), len(counts), header, MARKS, self.text)
+
+    def fits(self, cost: Cost) -> bool:
+        return cost.total <= self.context
+
+
+@dataclass(frozen=True)
+class Way:
+    """What one strategy costs."""
+
+    strategy: str
+    works: bool  # today; False: planned, no command or method does it yet
+    how: str
+    frames: int  # that are looked at
+    readings: int  # times that the model is run over a part
+    largest: Cost  # of the longest reading
+    tokens_each: int  # of the longest reading, which must fit the context
+    tokens: int  # of all readings
+    fits: bool
+
+
+def whole(task: Task) -> Way:
+    """Every frame in one reading."""
+    cost = task.cost(task.times, task.counts(len(task.times)))
+    clip = "clip" if task.trained_frames is None else "model.framing.at_rate(clip)"
+    how = f"tokens = model.codec.encode({clip}, rate), model.ask(tokens, ...)"
+    return _way(task, "whole", how, len(task.times), [cost])
+
+
+def chunks(task: Task) -> Way:
+    """Every frame, in as few even parts as fit, none longer than trained."""
+    costs, frames = _parts(task)
+    how = f"{frames} frames each: model.ask(tokens.blocks(first, stop), ...)"
+    return _way(task, "chunks", how, len(task.times), costs)
+
+
+def spread(task: Task) -> Way:
+    """Fewer frames, evenly spread, in one reading: what `caption` and `ask` do with a file."""
+    if task.trained_frames is not None and task.trained_fps is not None:
+        count = min(len(task.times), task.trained_frames)
+        times: Sequence[float] = [i / task.trained_fps for i in range(count)]
+        own = task.tokens_per_frame * task.block_frames == task.most_per_block
+        how = "caption and ask of a file" if own else "model.ask(model.encode(file, rate), ...)"
+        even = task.counts(1) * len(task.counts(count))
+        return _way(task, "spread", how, count, [task.cost(times, even)])
+    step = _thinning(task)
+    times = task.times[::step]
+    how = f"caption and ask of a file with one frame of {step}, if the model knows clips as long"
+    return _way(task, "spread", how, len(times), [task.cost(times, task.counts(len(times)))])
+
+
+def memory(task: Task) -> Way:
+    """Every frame in parts, each beside a fixed number of tokens that sum up those before."""
+    carried = task.context // MEMORY_SHARE
+    costs, frames = _parts(replace(task, context=task.context - carried))
+    costs = costs[:1] + [replace(cost, memory=carried) for cost in costs[1:]]
+    how = f"{frames} frames each, beside {carried} tokens of memory"
+    return _way(task, "memory", how, len(task.times), costs, works=False)
+
+
+def keyframes(task: Task) -> Way:
+    """As many single frames as fit, each an image with its own time, in one reading."""
+    every = range(len(task.times))
+
+    def cost(count: int) -> Cost:
+        chosen = [task.times[i * len(every) // count] for i in range(count)]
+        images = [task.cost([time], task.counts(1)) for time in chosen]
+        header = sum(image.header for image in images)
+        return replace(images[0], codes=count * images[0].codes, blocks=count, header=header)
+
+    count = max(1, _most(min(len(every), task.context), lambda n: task.fits(cost(n))))
+    how = f"{count} frames as images, each with its time"
+    return _way(task, "keyframes", how, count, [cost(count)], works=False)
+
+
+def window(task: Task) -> Way:
+    """Every frame in one reading that keeps header, texts and the last frames in sight."""
+    counts = task.counts(len(task.times))
+    all_of_it = task.cost(task.times, counts)
+    largest_block = max(counts)
+    room = task.context - (all_of_it.total - all_of_it.codes - all_of_it.blocks)
+    blocks = min(len(counts), max(1, room // (largest_block + 1)))
+    seen = replace(all_of_it, codes=blocks * largest_block, blocks=blocks)
+    if blocks == len(counts):
+        seen = all_of_it
+    frames = min(len(task.times), blocks * task.block_frames)
+    how = f"the last {frames} frames in sight"
+    way = _way(task, "window", how, len(task.times), [seen], works=False)
+    return replace(way, tokens=all_of_it.total)
+
+
+def hierarchy(task: Task) -> Way:
+    """Keyframes first; where they do not tell, every fourth frame; where that does not, all."""
+    first = keyframes(replace(task, context=task.context // 4))
+    scenes, _ = _parts(replace(task, times=task.times[::4]))
+    frames, _ = _parts(task)
+    how = (
+        f"{first.frames} frames as images ({first.tokens:,} tokens); where unsure one frame of 4, "
+        "then all; counted as if always unsure"
+    )
+    costs = [first.largest, *scenes, *frames]
+    return _way(task, "hierarchy", how, len(task.times), costs, works=False)
+
+
+def aggregate(task: Task) -> Way:
+    """As many consecutive frames as it takes count as one; all in one reading."""
+    step = min(len(task.times), max(2, _thinning(task)))
+    times = task.times[::step]
+    cost = task.cost(times, task.counts(len(times)))
+    how = f"{step} consecutive frames as one"
+    return _way(task, f"aggregate={step}", how, len(task.times), [cost], works=False)
+
+
+STRATEGIES: tuple[Callable[[Task], Way], ...] = (
+    whole,
+    chunks,
+    spread,
+    memory,
+    keyframes,
+    window,
+    hierarchy,
+    aggregate,
+)
+
+
+def fitting_rate(task: Task) -> float | None:
+    """Most tokens a frame at which the whole video fits in one reading; None if none does.
+
+    Whole numbers of tokens a block, which are the most that fit: where blocks differ, the header
+    names the tokens of each, which costs more than one token a block.
+    """
+    blocks = -(-len(task.times) // task.block_frames)
+    fmt, start = VideoFormat.at(task.times, task.height, task.width, (1,) * blocks)
+
+    def fits(count: int) -> bool:
+        return task.fits(task.cost_as(replace(fmt, tokens_per_block=(count,) * blocks), start))
+
+    return _most(task.most_per_block, fits) / task.block_frames or None
+
+
+def choose(task: Task, ways: Sequence[Way]) -> tuple[Way | None, str]:
+    """The way to take today, and why in one line."""
+    able = {way.strategy: way for way in ways if way.works and way.fits}
+    trained = task.trained_frames
+    if "whole" in able and (trained is None or len(task.times) <= trained):
+        cost = able["whole"].tokens_each
+        return able["whole"], f"all frames at once take {cost:,} of {task.context:,} tokens"
+    why = "the whole does not fit"
+    if "whole" in able:
+        why = f"the whole fits, but the model has seen no clip of more than {trained} frames"
+    if "chunks" in able:
+        way = able["chunks"]
+        parts = f"{way.readings:,} parts of at most {way.tokens_each:,} tokens"
+        return way, f"{why}; {parts} do, each answered for itself"
+    if "spread" in able:
+        way = able["spread"]
+        return way, f"{why}, nor does a part; {way.frames} frames do, evenly spread"
+    return None, f"nothing fits {task.context:,} tokens: give a larger context or a lower rate"
+
+
+def _way(
+    task: Task, name: str, how: str, frames: int, costs: list[Cost], *, works: bool = True
+) -> Way:
+    largest = max(costs, key=lambda cost: cost.total)
+    return Way(
+        strategy=name,
+        works=works,
+        how=how,
+        frames=frames,
+        readings=len(costs),
+        largest=largest,
+        tokens_each=largest.total,
+        tokens=sum(cost.total for cost in costs),
+        fits=task.fits(largest),
+    )
+
+
+def _parts(task: Task) -> tuple[list[Cost], int]:
+    """Costs of as few even parts as fit, of one block each if none does, and a part's frames."""
+    size, blocks = task.block_frames, -(-len(task.times) // task.block_frames)
+    most = blocks
+    if task.trained_frames is not None:
+        most = min(most, max(1, task.trained_frames // size))
+
+    def part(first: int, length: int) -> Cost:
+        times = task.times[first * size : (first + length) * size]
+        return task.cost(times, task.counts(len(times), first))
+
+    def last_fits(length: int) -> bool:
+        return task.fits(part((blocks - length) // length * length, length))
+
+    length = max(1, _most(most, last_fits))
+    if task.trained_frames is None:  # a model knows its own length best
+        length = -(-blocks // -(-blocks // length))
+    while True:  # all but the last whole part were not looked at yet
+        costs = [part(first, length) for first in range(0, blocks, length)]
+        if length == 1 or all(map(task.fits, costs)):
+            return costs, min(len(task.times), length * size)
+        length -= 1
+
+
+def _thinning(task: Task) -> int:
+    """The smallest n such that every n-th frame fits in one reading; the largest if none does."""
+    gap = max((b - a for a, b in pairwise(task.times)), default=1.0)
+    largest = int(LIMITS["interval"] / 1000 / gap)  # a header holds no longer gap between frames
+
+    def too_many(step: int) -> bool:
+        times = task.times[::step]
+        return not task.fits(task.cost(times, task.counts(len(times))))
+
+    largest = max(1, min(len(task.times), largest))
+    return min(largest, 1 + _most(largest, too_many))
+
+
+def _most(high: int, holds: Callable[[int], bool]) -> int:
+    """The largest n up to `high` that holds, 0 if none: those that hold come before the others."""
+    return bisect_right(range(1, high + 1), False, key=lambda n: not holds(n))

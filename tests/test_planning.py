@@ -1,0 +1,347 @@
+"""The planner's figures against sequences that are really written, and the facts it must give."""
+
+import json
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from data.clip import Clip
+from data.writing import write_video
+from kinolex import main
+from lm.document import Document, Text, Video
+from lm.footage import read_duration, read_size
+from lm.pieces import Pieces
+from lm.plan_command import BLOCK_FRAMES, LAYOUT, Plan, plan
+from lm.planning import Way
+from lm.prompting import about_video
+from lm.sequence import TEXT, VIDEO, Sequence, write
+from lm.tasks import Model
+from lm.vocabulary import Vocabulary
+from tokenizer.tokens import VideoTokens
+
+ROOT = Path(__file__).parent.parent
+PIECES = Pieces.train(["a red ball falls", "what colour is it?"], size=16)
+BARE = Vocabulary(PIECES, codec_id="c", codebook_size=7, block_frames=8)
+QUESTION, ANSWER = "what falls?", "a red ball"
+WORDS = len(PIECES.encode(QUESTION)) + len(PIECES.encode(ANSWER))
+
+
+def made_tokens(frames: int, fps: Fraction, rate: float, height: int, width: int) -> VideoTokens:
+    """Codes as a codec of 8 frames a block counts them: the running total, rounded down."""
+    total = [math.floor(b * 8 * Fraction(rate)) for b in range(-(-frames // 8) + 1)]
+    counts = [max(1, b - a) for a, b in zip(total, total[1:], strict=False)]
+    codes = tuple(torch.zeros(count, dtype=torch.int64) for count in counts)
+    times = torch.tensor([float(i / fps) for i in range(frames)], dtype=torch.float64)
+    return VideoTokens(codes, times, height, width, 8, 7, "c")
+
+
+def spelled(tokens: VideoTokens, vocabulary: Vocabulary = BARE) -> Sequence:
+    document = Document.of(Video(tokens), Text("question", QUESTION), Text("answer", ANSWER))
+    return write(document, vocabulary)
+
+
+def way(found: Plan, strategy: str) -> Way:
+    (one,) = (w for w in found.ways if w.strategy.split("=")[0] == strategy)
+    return one
+
+
+def test_a_minute_at_four_tokens_a_frame_does_not_fit_4096_and_at_a_fifth_it_does() -> None:
+    dear = plan(duration="60", fps=24, size="1080p", context=4096)
+    whole = way(dear, "whole")
+    assert (whole.frames, whole.largest.codes, whole.fits) == (1440, 5760, False)
+    assert dear.pick == "chunks" and way(dear, "chunks").fits
+    assert dear.full_tokens_per_frame == (135 * 240 * 4 + 16) / 8  # strides 8 and 2, 16 of summary
+    cheap = plan(duration="60", fps=24, size="1080p", context=4096, tokens_per_frame=0.2)
+    whole = way(cheap, "whole")
+    assert (whole.frames, whole.largest.codes, whole.fits) == (1440, 288, True)
+    assert cheap.pick == "whole"
+    assert "0.25 a frame" in cheap.remarks[-1]  # even blocks spare the header a list
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "rate", "size"),
+    [
+        (1440, Fraction(24), 4.0, (1080, 1920)),
+        (1440, Fraction(24), 0.2, (1080, 1920)),
+        (61, Fraction(8), 1.3, (64, 64)),
+        (4000, Fraction(30000, 1001), 2.0, (272, 640)),
+        (3, Fraction(25), 0.125, (64, 64)),
+        (1, Fraction(1), 4.0, (64, 64)),
+    ],
+)
+def test_figures_are_those_of_written_sequences(
+    frames: int, fps: Fraction, rate: float, size: tuple[int, int]
+) -> None:
+    tokens = made_tokens(frames, fps, rate, *size)
+    seconds, per_second = f"{float(frames / fps):.9f}", float(fps)
+    found = plan(
+        duration=seconds,
+        fps=per_second,
+        size=f"{size[1]}x{size[0]}",
+        context=1200,
+        tokens_per_frame=rate,
+        text=WORDS,
+    )
+    whole, sequence = way(found, "whole"), spelled(tokens)
+    block = BARE.special("<block>")
+    assert whole.tokens_each == whole.tokens == len(sequence)
+    assert whole.largest.codes == int((sequence.modality == VIDEO).sum())
+    assert whole.largest.blocks == int((sequence.ids == block).sum())
+    assert whole.largest.text + 2 == int((sequence.modality == TEXT).sum())  # two <stop>
+    assert whole.fits == (len(sequence) <= 1200)
+
+    parts, blocks = way(found, "chunks").readings, len(tokens.codes)
+    lengths = part_lengths(tokens, -(-blocks // parts))
+    assert len(lengths) == parts
+    assert (sum(lengths), max(lengths)) == (way(found, "chunks").tokens, max(lengths))
+    assert max(lengths) == way(found, "chunks").tokens_each <= 1200
+    if parts > 1:  # fewer would not fit
+        assert max(part_lengths(tokens, -(-blocks // (parts - 1)))) > 1200
+
+
+def test_a_context_is_full_to_the_last_token() -> None:
+    length = len(spelled(made_tokens(100, Fraction(10), 1.3, 64, 64)))
+    for context in (length, length - 1):
+        found = plan("10", 10, "64x64", context=context, tokens_per_frame=1.3, text=WORDS)
+        assert way(found, "whole").fits == (context == length)
+        assert found.pick == ("whole" if context == length else "chunks")
+
+
+def test_every_part_fits_where_blocks_and_starts_differ() -> None:
+    for context in range(100, 160):
+        found = plan("100", 7, "64x64", context=context, tokens_per_frame=1.3, text=WORDS)
+        assert way(found, "chunks").fits, context
+
+
+def part_lengths(tokens: VideoTokens, size: int) -> list[int]:
+    """Lengths of the sequences of a video's parts of `size` blocks."""
+    blocks = len(tokens.codes)
+    starts = range(0, blocks, size)
+    return [len(spelled(tokens.blocks(a, min(a + size, blocks)))) for a in starts]
+
+
+@pytest.mark.parametrize(("rate", "context"), [(0.5, 500), (2.0, 1200)])
+def test_units_and_images_are_those_of_written_sequences(rate: float, context: int) -> None:
+    found = plan("60", 24, "64x64", context=context, tokens_per_frame=rate, text=WORDS)
+    joined, thinned = way(found, "aggregate"), way(found, "spread")
+    step = int(joined.strategy.removeprefix("aggregate="))
+    length, longer = (
+        len(spelled(made_tokens(-(-1440 // every), Fraction(24, every), rate, 64, 64)))
+        for every in (step, step - 1)
+    )
+    assert joined.tokens_each == thinned.tokens_each == length <= context < longer
+    assert (joined.frames, thinned.frames) == (1440, -(-1440 // step))
+    images = way(found, "keyframes")
+    times = [i * 1440 // images.frames / 24 for i in range(images.frames)]
+    codes = (torch.zeros(int(rate * 8), dtype=torch.int64),)
+    shown = [Video(VideoTokens(codes, torch.tensor([t]), 64, 64, 8, 7, "c")) for t in times]
+    document = Document.of(*shown, Text("question", QUESTION), Text("answer", ANSWER))
+    assert images.tokens_each == len(write(document, BARE)) <= context
+    assert context - images.tokens_each < 60  # another image, of some 40, would not fit
+
+
+def test_what_reads_in_turns_keeps_within_the_context() -> None:
+    found = plan("10:00", 24, "64x64", context=1000, text=100)
+    block = 8 * 4 + 1
+    window = way(found, "window")
+    assert 1000 - block < window.tokens_each <= 1000
+    assert window.tokens == way(found, "whole").tokens_each  # each token is read once
+    memory, parts = way(found, "memory"), way(found, "chunks")
+    assert memory.largest.memory == 125 and memory.tokens_each <= 1000
+    again = memory.tokens - 125 * (memory.readings - 1)  # without what is carried
+    assert memory.readings > parts.readings and again > parts.tokens
+    tree = way(found, "hierarchy")
+    assert tree.tokens > parts.tokens and tree.readings > parts.readings and tree.fits
+
+
+def test_only_what_can_be_done_is_picked_and_the_rest_is_called_planned(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = plan("60", 24, "64x64")
+    assert [w.strategy for w in found.ways if w.works] == ["whole", "chunks", "spread"]
+    assert main(["plan", "--duration", "60"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    said = [row.split()[-1] for row in rows if row.endswith((" yes", " planned"))]
+    assert said == ["yes"] * 3 + ["planned"] * 5
+    assert any(line.startswith("pick     chunks: ") for line in rows)
+
+
+@pytest.mark.parametrize("context", [700, 4096, 100_000])
+def test_the_rate_that_fits_fits_and_the_next_does_not(context: int) -> None:
+    def fits(rate: float) -> bool:
+        tokens = made_tokens(1440, Fraction(24), rate, 1080, 1920)
+        return len(spelled(tokens)) <= context
+
+    rate = plan("60", context=context, text=WORDS).fitting_tokens_per_frame
+    assert rate is not None and fits(rate) and not fits(rate + 1 / 8)
+
+
+def test_where_nothing_fits_nothing_is_picked() -> None:
+    found = plan("60", context=40)
+    assert found.pick is None and "larger context or a lower rate" in found.reason
+    assert found.fitting_tokens_per_frame is None
+    assert not any(w.fits for w in found.ways if w.works)
+
+
+# With a model
+
+
+@pytest.fixture(scope="module")
+def saved(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planned")
+    model.save(folder)
+    return folder
+
+
+def noise(frames: int, fps: int, height: int, width: int) -> Clip:
+    luck = torch.Generator().manual_seed(0)
+    shape = (frames, 3, height, width)
+    return Clip.from_frames(torch.randint(0, 256, shape, dtype=torch.uint8, generator=luck), fps)
+
+
+def question_cost(model: Model, tokens: VideoTokens) -> int:
+    """Tokens of a document on a video, with no words."""
+    prompt = about_video(model.vocabulary, tokens, "answer", QUESTION)
+    return len(prompt) - len(model.vocabulary.encode_text(QUESTION)) + 2  # <stop>, <end>
+
+
+@pytest.mark.parametrize("rate", [None, 2.0, 1.3])
+def test_a_model_reads_what_its_plan_says(model: Model, saved: Path, rate: float | None) -> None:
+    clip = noise(30, 8, 32, 48)  # twice the size and speed of the clips it was trained on
+    found = plan("3.75", 8, "48x32", model=saved, tokens_per_frame=rate, text=20)
+    seen = model.framing.at_rate(clip)
+    assert (found.read_as.num_frames, found.read_as.height) == (len(seen), 16)
+    tokens = model.codec.encode(seen, rate)
+    assert way(found, "whole").tokens_each == question_cost(model, tokens) + 20
+    chunks = way(found, "chunks")
+    parts = [
+        tokens.blocks(a, min(a + 2, len(tokens.codes))) for a in range(0, len(tokens.codes), 2)
+    ]
+    assert chunks.readings == len(parts)  # of 4 frames, as trained
+    assert chunks.tokens == sum(question_cost(model, part) + 20 for part in parts)
+    with pytest.warns(UserWarning, match="brought to"):
+        shown = model.encode(clip, rate)
+    spread = way(found, "spread")
+    assert (spread.frames, spread.tokens) == (4, question_cost(model, shown) + 20)
+    assert chunks.fits and isinstance(model.ask(parts[-1], QUESTION), str)  # as it says
+
+
+def test_a_model_is_not_sent_beyond_what_it_was_trained_on(saved: Path) -> None:
+    longer = plan("3", 4, "24x16", model=saved, text=20, tokens_per_frame=1)
+    assert way(longer, "whole").fits and longer.pick == "chunks"
+    assert "no clip of more than 4 frames" in longer.reason
+    as_trained = plan("1", 4, "24x16", model=saved, text=20)
+    assert as_trained.pick == "whole" and as_trained.read_as == as_trained.video
+    assert way(as_trained, "whole").largest.header == 3  # <video>, a preset, </video>
+    assert as_trained.context == 96
+
+
+def test_a_codec_alone_says_what_it_serves(run_folder: Path) -> None:
+    found = plan("10", 4, "24x16", model=run_folder / "codec", tokens_per_frame=2.5)
+    assert (found.block_frames, found.full_tokens_per_frame) == (2, 3.0)  # 2x3 places a block
+    assert way(found, "whole").largest.codes == 100
+    with pytest.raises(ValueError, match=r"serves 0.5 to 3 tokens a frame"):
+        plan("10", 4, "24x16", model=run_folder / "codec", tokens_per_frame=4)
+
+
+def test_the_codec_that_is_assumed_is_the_one_that_the_base_config_trains() -> None:
+    base = yaml.safe_load((ROOT / "configs/tokenizer/base.yaml").read_text())["model"]
+    network = base["backbone"]["init_args"]
+    assert base["block_frames"] == BLOCK_FRAMES
+    assert LAYOUT.time == BLOCK_FRAMES // network["time_stride"]
+    assert LAYOUT.space_stride == network["patch"] * network["stride"]
+    assert LAYOUT.summary == network["summary"]
+
+
+# What is said
+
+
+def test_a_file_says_how_long_and_large_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    write_video(noise(20, 10, 32, 48), path)
+    found = plan(video=path, tokens_per_frame=1)
+    assert (found.video.num_frames, found.video.seconds) == (20, 2.0)
+    assert (found.video.height, found.video.width) == (32, 48)
+    assert way(found, "whole") == way(plan("2", 10, "48x32", tokens_per_frame=1), "whole")
+    with pytest.raises(ValueError, match="fps=24.* with a video"):
+        plan(video=path, fps=24)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("60", 60), ("90.5", 90.5), (".5", 0.5), ("1:30", 90), ("1:30:00", 5400), ("0:00:02.5", 2.5)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "1:2:3:4", "a minute", "1e3", "nan", "1:", ":30"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="give seconds"):
+        read_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1080p", (1080, 1920)),
+        ("720P", (720, 1280)),
+        ("480p", (480, 854)),
+        ("2160p", (2160, 3840)),
+        ("64x64", (64, 64)),
+        ("640x272", (272, 640)),
+    ],
+)
+def test_sizes(text: str, size: tuple[int, int]) -> None:
+    assert read_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "p", "0p", "64", "0x64", "64x", "100000x4", "-4x4"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
+        read_size(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no video: give --duration"),
+        (["--duration", "60", "--fps", "0"], "fps=0: give frames a second"),
+        (["--duration", "60", "--context", "0"], "context=0"),
+        (["--duration", "60", "--text=-1"], "text=-1"),
+        (["--duration", "60", "--tokens-per-frame", "0.1"], "serves 0.125 to 16202"),
+        (["--duration", "60", "--tokens-per-frame", "0"], "tokens_per_frame=0"),
+        (["--duration", "1000:00:00"], "more than the 999,999 frames"),
+        (["--video", "nothing.mp4"], "nothing.mp4: no such file"),
+        (["--duration", "60", "--model", "nobody"], "no such directory"),
+        (["--duration", "60", "--model", "MODEL", "--context", "97"], "this model's is 96"),
+        (["--duration", "60", "--model", "MODEL", "--tokens-per-frame", "9"], "reads 0.5 to 3"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(
+    words: list[str], message: str, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *(str(saved) if word == "MODEL" else word for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--duration", "1:00", "--tokens-per-frame", "0.2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["video"] == {"num_frames": 1440, "seconds": 60.0, "height": 1080, "width": 1920}
+    whole = found["ways"][0]
+    assert whole["strategy"] == "whole" and sum(whole["largest"].values()) == whole["tokens_each"]
+    assert found["pick"] == "whole" and found["reason"]
+
+
+def test_eleven_hours_are_planned_whatever_the_context() -> None:
+    """Frames that are hours apart have no header: thinning stops before."""
+    for context in (40, 256, 4096):
+        found = plan("11:00:00", 1, "64x64", context=context)
+        assert len(found.ways) == 8
+        assert found.pick == (None if context == 40 else "chunks")
