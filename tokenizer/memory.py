@@ -5,8 +5,10 @@ Without one a machine swaps, or its system ends the process without a word. It k
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 SPARED = 2**28  # bytes that are left to others
@@ -50,6 +52,25 @@ def bounded_memory(free: int | None = None) -> Iterator[None]:
         ) from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def give_back_memory() -> None:
+    """Hand what the C library holds unused back to the system, where it is glibc.
+
+    Many tensors of a few MB, made and freed in turn, leave gaps that nothing fits, several times
+    what is in use.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):  # no glibc
+        return None
 
 
 def _kilobytes(file: str, name: str) -> int:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from tokenizer.allocation import error_at, share_out, tried_counts, whole_step
 from tokenizer.blocks import EncoderState, Probe, pad_frames
+from tokenizer.memory import give_back_memory
 from tokenizer.metrics import psnr, squared_error
 from tokenizer.rate import Rate, RateError
 from tokenizer.tokens import VideoTokens
@@ -237,6 +238,7 @@ def try_counts(codec: Codec, probe: Probe, frames: Tensor, codes: Tensor) -> tup
         pixels, decoder = codec.decode_step([codes[:count] for count in run.tolist()], decoder)
         errors += [squared_error(row, whole) for row in pixels]
         decoders.append(decoder)
+    give_back_memory()
     error = torch.stack(errors)
     curve = tuple(error.mean(1).tolist())
     curves = (*probe.curves, curve)[-WINDOW:]
