@@ -93,7 +93,7 @@ def test_the_own_kernel_of_tiny_pictures_is_counted_without_what_it_leaves_out()
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_attention_counts_as_by_hand(joint: bool) -> None:
-    blocks, height, width, times, channels, heads, back = 2, 2, 3, 4, 12, 3, 2
+    blocks, height, width, times, channels, heads, back = 2, 2, 3, 4, 24, 3, 2
     places = height * width
     attention = Attention(channels, heads, View(back), joint)
     grid = centres(height, width, 8, torch.device("cpu"))
