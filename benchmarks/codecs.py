@@ -101,7 +101,7 @@ def row(entry: Entry) -> str:
     rates = " | ".join(_rate(entry, s) for s in (entry.encode, entry.decode, both))
     return (
         f"| {entry.name} | {FRAMES}x{entry.side}x{entry.side} | {entry.precision} | {entry.batch} "
-        f"| {parameters:.2f} | {entry.operations():.2f} | {rates} |"
+        f"| {parameters:.2f} | {entry.operations():.3f} | {rates} |"
     )
 
 

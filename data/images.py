@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from data.errors import VideoError, VideoWarning
 from data.media import Forward, Media
@@ -20,7 +20,6 @@ from data.raster import Fit, crop_centre, fit_size, over_black
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
 _HEADS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
-ORIENTATION = 0x0112  # EXIF tag; from 5 on a picture lies on its side
 _BROKEN = "save or copy the image again"
 _PAUSE = 0.1  # seconds a frame is shown that has no duration of its own, as browsers do
 
@@ -68,16 +67,16 @@ class ImageFolder:
         self, wanted: Sequence[int], height: int | None, width: int | None, fit: Fit, largest: int
     ) -> Iterator[np.ndarray]:
         """uint8 (H, W, 3) each, all of the first one's size; a warning tells if others differ."""
-        first, told = None, height is not None and width is not None
+        first, told = None, height is not None and width is not None  # sizes asked for
         for number in wanted:
             file = self._files[number]
             size = None if told else _size(file)
             first = first or size
-            if not told and size != first:
+            if size is not None and first is not None and size != first:
                 told = True
                 warnings.warn(
-                    f"{file}: {_shape(size)} pixels, the first image is {_shape(first)}: all are "
-                    "scaled and cropped to the first one's size",
+                    f"{file}: {size[0]}x{size[1]} pixels, the first image is {first[0]}x{first[1]}"
+                    ": all are scaled and cropped to the first one's size",
                     VideoWarning,
                     stacklevel=2,
                 )
@@ -87,17 +86,13 @@ class ImageFolder:
 
 
 def _size(file: Path) -> tuple[int, int] | None:
-    """Width and height of an image upright; None if it cannot be read, which is told later."""
+    """Height and width of an image upright; None if it cannot be read, which is told later."""
     try:
         with Image.open(file) as image:
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
-            return (image.height, image.width) if turned else image.size
+            lying = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size if lying else (image.height, image.width)
     except _ERRORS:
         return None
-
-
-def _shape(size: tuple[int, int] | None) -> str:
-    return "unreadable" if size is None else f"{size[1]}x{size[0]}"
 
 
 class ImageFile:

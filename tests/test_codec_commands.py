@@ -152,7 +152,7 @@ def test_one_bad_file_does_not_keep_others_from_being_coded(
 
 def test_an_input_is_never_written_over(model: Path, video: Path, tmp_path: Path) -> None:
     whole, named = video.read_bytes(), video.rename(tmp_path / "clip.kvt")
-    with pytest.raises(ValueError, match="clip.kvt is the input itself: give another name"):
+    with pytest.raises(ValueError, match="clip.kvt is an input itself: give another name"):
         encode([named], model, named)
     tokens = tmp_path / "tokens.mkv"
     encode([named], model, tmp_path / "t.kvt")

@@ -22,7 +22,8 @@ def test_rows_of_a_linear_map_come_out_alike(inputs: int, outputs: int) -> None:
             assert torch.equal(found, alone.expand(1, count, -1))
             lying = row.T.expand(-1, count).contiguous()
             assert torch.equal(layer(lying.T), alone.expand(count, -1))
-    assert torch.allclose(alone, F.linear(row, layer.weight, layer.bias), atol=1e-5)
+    exact = F.linear(row.double(), layer.weight.double(), layer.bias.double())
+    assert torch.allclose(alone.double(), exact, atol=1e-6)
 
 
 def test_a_blocks_activation_is_its_own() -> None:

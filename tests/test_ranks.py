@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
 from tokenizer.learning import (
-    make_optimizer,
     reached,
     stand_beside,
     step_generator,
@@ -61,16 +60,17 @@ RECIPES = {
 }
 
 
-def train(recipe: Recipe, rank: int, ranks: int, steps: int = 2 * STEPS) -> Result:
+def train(recipe: Recipe, rank: int, ranks: int) -> Result:
     """Codec and discriminators after some steps, gradients averaged as a strategy would."""
     torch.manual_seed(0)
     codec = Codec(
         FactoredBackbone(channels=8, latent_channels=8, summary=2, dim=2), FSQ((4, 4))
     ).train()
     beside = stand_beside(codec, recipe, 0)
-    optimizer = make_optimizer(codec, recipe, beside)
     networks = nn.ModuleList([codec, beside])
-    for step in range(steps):
+    # Plain descent: Muon and Adam step as far where a gradient is nothing but rounding.
+    optimizer = torch.optim.SGD(networks.parameters(), lr=0.1)
+    for step in range(2 * STEPS):
         frames = torch.randint(0, 256, (4, 8, 3, 32, 32), dtype=torch.uint8).chunk(ranks)[rank]
         progress, luck = step / (2 * STEPS), step_generator(0, step)
         losses = training_losses(codec, frames, progress, recipe, luck, None, beside)
@@ -127,14 +127,10 @@ def test_halves_on_two_ranks_equal_the_whole_on_one(halves: list[Result], name: 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_codec_learns_the_same_on_two_ranks(halves: list[Result], name: str) -> None:
-    start, whole = train(RECIPES[name], 0, 1, 0), train(RECIPES[name], 0, 1)
+    whole = train(RECIPES[name], 0, 1)
     for key, value in whole.items():
-        part, other = halves[0][name][key], halves[1][name][key]
-        assert torch.equal(part, other), key
-        # Muon and Adam make rounding of sums in another order as large as a step where a gradient
-        # is all but zero, so single weights say little: of the way that training went, 2 %.
-        away, moved = ((x - y).double().norm() for x, y in ((part, value), (value, start[key])))
-        assert away <= 0.02 * moved, (key, away, moved)
+        assert torch.equal(halves[0][name][key], halves[1][name][key]), key
+        assert torch.allclose(halves[0][name][key], value, rtol=0, atol=1e-6), key
 
 
 @pytest.mark.slow

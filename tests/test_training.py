@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from tokenizer.callbacks import Clock, FiniteGuard
 from tokenizer.clip_data import ClipData
@@ -79,7 +81,7 @@ def test_a_run_leaves_all_that_is_promised(straight: tuple[Path, FitReport]) -> 
 
 def test_resumed_equals_uninterrupted(straight: tuple[Path, FitReport], tmp_path: Path) -> None:
     class Stop(Clock):
-        def on_train_batch_end(self, trainer, *_) -> None:  # noqa: ANN001
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
             trainer.should_stop = trainer.should_stop or trainer.global_step == 4
 
     with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +97,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_as_if_nothing_had_been(
     straight: tuple[Path, FitReport], tmp_path: Path
 ) -> None:
     class Dying(Clock):
-        def on_train_batch_start(self, trainer, *args) -> None:  # noqa: ANN001
+        def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
             super().on_train_batch_start(trainer, *args)
             if trainer.global_step == 5:
                 raise RuntimeError("killed")
@@ -113,7 +115,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_as_if_nothing_had_been(
 
 def test_ctrl_c_finishes_the_step_saves_and_exports(tmp_path: Path) -> None:
     class Interrupting(Clock):
-        def on_train_batch_start(self, trainer, *args) -> None:  # noqa: ANN001
+        def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
             super().on_train_batch_start(trainer, *args)
             if trainer.global_step == 2:
                 os.kill(os.getpid(), signal.SIGINT)

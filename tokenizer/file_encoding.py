@@ -110,9 +110,10 @@ def encode(
     ways = Target(bits_per_pixel=bits_per_pixel, psnr=psnr, budget=budget, rate=rate)
     (asked,) = as_rates(1, tokens_per_frame, ways)
     targets = _targets(inputs, out)
-    for source, target in zip(inputs, targets, strict=True):
-        if target.exists() and source != STDIN and target.samefile(source):
-            raise ValueError(f"--out {target} is the input itself: give another name")
+    files = [path for path in inputs if path != STDIN]
+    for target in targets:
+        if target.exists() and any(map(target.samefile, files)):
+            raise ValueError(f"--out {target} is an input itself: give another name")
     codec = open_codec(model)
     chosen = prior_for(codec, coding, prior, model, open_model_prior)
     with running(codec, precision, compile):

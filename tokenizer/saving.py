@@ -21,6 +21,15 @@ from tokenizer.quantizer import QUANTIZERS
 from tokenizer.transformer import TransformerBackbone
 
 FORMAT, VERSION = "kinolex-codec", 1
+_DAMAGE = (  # what building a network from wrong values may raise
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+)
 BACKBONES: dict[str, type[Backbone]] = {
     "ConvBackbone": ConvBackbone,
     "FactoredBackbone": FactoredBackbone,
@@ -64,22 +73,16 @@ def load_codec(path: Path) -> Codec:
         )
         codec.load_state_dict(load_file(path / "codec.safetensors"))
         named = record["codec_id"]
-    except (LookupError, TypeError, AttributeError, ValueError, OSError, RuntimeError) as error:
-        raise _damaged(path, error) from error
-    except SafetensorError as error:
-        raise _damaged(path, error) from error
+    except _DAMAGE as error:
+        told = " ".join(str(error).split()) or type(error).__name__  # torch tells line by line
+        short = told if len(told) <= 300 else told[:300] + " ..."
+        raise ValueError(f"{path}: damaged codec ({short}): save or copy it again") from error
     if codec.codec_id != named:
         raise ValueError(
             f"{path}: the weights are those of {codec.codec_id}, codec.json names {named}: files "
             "of two codecs were mixed, copy the directory again"
         )
     return codec.eval()
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    told = " ".join(str(error).split()) or type(error).__name__  # torch tells tensors line by line
-    short = told if len(told) <= 300 else told[:300] + " ..."
-    return ValueError(f"{path}: damaged codec ({short}): save or copy it again")
 
 
 def read_record(path: Path) -> dict[str, Any]:
