@@ -1,4 +1,4 @@
-"""`Document`: texts and videos in the order they are read, before they become ids.
+"""`Document`: texts, times and videos in the order they are read, before they become ids.
 
 Knows what a document says. Knows neither ids nor the grammar that spells it.
 """
@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from lm.formats import VideoFormat
-from lm.vocabulary import ROLES
+from lm.vocabulary import ROLES, TASKS
 from tokenizer.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text in one of the roles `caption`, `question`, `answer`, `label`."""
+    """A text in one of the roles `caption`, `question`, `answer`, `label`, `event`, `text`.
+
+    An event is what happens in a stretch of time; `text` is prose that is none of the others.
+    """
 
     role: str
     text: str
@@ -27,8 +30,42 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What kind of document this is; may stand first in it.
+
+    `watch`: videos, then what is said of them. `film`: words, then a video. `fill`: words, then
+    stills, then the video they are of. `talk`: words and videos in any order.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in TASKS:
+            raise ValueError(f"task {self.name!r}: documents are one of {', '.join(TASKS)}")
+
+
+@dataclass(frozen=True)
+class Time:
+    """A moment, or a stretch of time up to `end`, in seconds of the video before."""
+
+    start: float
+    end: float | None = None
+
+    def canonical(self) -> Time:
+        """The time as the stream keeps it, to 1 ms."""
+        start, length = self.milliseconds
+        return Time(start / 1000, None if length is None else (start + length) / 1000)
+
+    @property
+    def milliseconds(self) -> tuple[int, int | None]:
+        """Start and length; no length for a moment, or what rounds to one."""
+        start = round(self.start * 1000)
+        return start, None if self.end is None else round(self.end * 1000) - start
+
+
+@dataclass(frozen=True)
 class Nothing:
-    """The null condition: stands where a caption was left out, for guidance."""
+    """Nothing: in place of a caption that was left out, for guidance; or no more events."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +92,7 @@ class Video:
         return Video(replace(self.tokens, timestamps=fmt.timestamps(start)))
 
 
-Item = Text | Nothing | Video
+Item = Task | Text | Time | Nothing | Video
 
 
 @dataclass(frozen=True)
@@ -70,4 +107,6 @@ class Document:
 
     def canonical(self) -> Document:
         """What comes back when the document is written to a stream and read again."""
-        return Document(tuple(i.canonical() if isinstance(i, Video) else i for i in self.items))
+        return Document(
+            tuple(i.canonical() if isinstance(i, Video | Time) else i for i in self.items)
+        )

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -77,6 +78,15 @@ class VideoFormat:
         span = self.timestamps(0)[-1].item()
         return span * self.num_frames / (self.num_frames - 1)
 
+    @property
+    def block_rate(self) -> Fraction | None:
+        """Tokens a block, if each block has the running total's growth, rounded down.
+
+        That is how a codec shares out a rate that is no whole number (`rate.block_tokens`). The
+        simplest such number of 1 or more; None if there is none.
+        """
+        return _simplest_rate(self.tokens_per_block)
+
     def with_blocks(self, num_blocks: int, block_frames: int) -> VideoFormat:
         """The same rate and size, `num_blocks` blocks long (even frame rates only)."""
         per_block = max(self.tokens_per_block)
@@ -117,6 +127,24 @@ class VideoFormat:
             f"{self.width}x{self.height}, {self.num_frames} frames, {rate}, "
             f"{len(self.tokens_per_block)} blocks of {max(self.tokens_per_block)} tokens"
         )
+
+
+def counts_at(rate: Fraction, num_blocks: int) -> tuple[int, ...]:
+    """Tokens of each block at so many (1 or more) a block."""
+    totals = [rate.numerator * b // rate.denominator for b in range(num_blocks + 1)]
+    return tuple(b - a for a, b in pairwise(totals))
+
+
+def _simplest_rate(counts: Sequence[int]) -> Fraction | None:
+    low, high, total = Fraction(1), Fraction(sum(counts) + 1), 0
+    for b, count in enumerate(counts, 1):
+        total += count
+        low, high = max(low, Fraction(total, b)), min(high, Fraction(total + 1, b))
+    for per in range(1, len(counts) + 1):
+        tokens = math.ceil(low * per)
+        if tokens < high * per:
+            return Fraction(tokens, per)
+    return None
 
 
 def _even_rate(times: Sequence[float]) -> Fraction | None:

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 
 import torch
 
-from lm.document import Document, Item, Nothing, Text, Video
+from lm.document import Document, Item, Nothing, Task, Text, Time, Video
 from lm.header import Header, shortest_video
 from lm.pieces import NUM_BYTES
 from lm.sequence import STRUCTURE, TEXT, VIDEO
-from lm.vocabulary import ROLES, Vocabulary
+from lm.times import TimeReader
+from lm.vocabulary import ROLES, TASKS, Vocabulary
 from tokenizer.tokens import VideoTokens
 
 Ranges = tuple[tuple[int, int], ...]  # half-open id ranges
@@ -28,6 +29,7 @@ class Grammar:
         self.vocabulary = vocabulary
         self.ids = {name: vocabulary.special(name) for name in _NAMES}
         self.roles = {vocabulary.special(f"<{role}>"): role for role in ROLES}
+        self.tasks = {vocabulary.special(f"<{task}>"): task for task in TASKS}
         self.shortest_video = shortest_video(vocabulary)
         self._masks: dict[Ranges, torch.Tensor] = {}
 
@@ -62,14 +64,14 @@ class Grammar:
         return mask
 
 
-_NAMES = "<begin> <end> <stop> <nothing> <video> </video> <block>".split()
+_NAMES = "<begin> <end> <stop> <nothing> <at> <video> </video> <block>".split()
 # Lead bytes of UTF-8 by how many bytes follow, and where the second byte is narrower than usual
 _LEADS = ((0x00, 0x80, 0), (0xC2, 0xE0, 1), (0xE0, 0xF0, 2), (0xF0, 0xF5, 3))
 _SECOND = {0xE0: (0xA0, 0xBF), 0xED: (0x80, 0x9F), 0xF0: (0x90, 0xBF), 0xF4: (0x80, 0x8F)}
 
 
 class State:
-    """Where a stream stands. `mode` is one of begin, item, text, header, block, codes, done.
+    """Where a stream stands. `mode` is one of begin, item, text, time, header, block, codes, done.
 
     items: the items completed so far. slot: codes of the block at hand that have come.
     """
@@ -83,6 +85,7 @@ class State:
         self._text: list[int] = []
         self._utf8: tuple[int, int, int] = (0, 0x80, 0xBF)  # bytes due, range of the next
         self._header = Header(grammar.vocabulary)
+        self._time = TimeReader(grammar.vocabulary)
         self._codes: list[list[int]] = []
 
     def copy(self) -> State:
@@ -91,13 +94,14 @@ class State:
         twin.items = list(self.items)
         twin._text = list(self._text)
         twin._header = self._header.copy()
+        twin._time = self._time.copy()
         twin._codes = [list(block) for block in self._codes]
         return twin
 
     @property
     def modality(self) -> int:
         """What kind of token comes next: STRUCTURE, TEXT or VIDEO."""
-        return {"text": TEXT, "codes": VIDEO}.get(self.mode, STRUCTURE)
+        return {"text": TEXT, "time": TEXT, "codes": VIDEO}.get(self.mode, STRUCTURE)
 
     @property
     def place(self) -> int:
@@ -130,8 +134,8 @@ class State:
         """Fewest tokens that complete the item at hand; 0 between items."""
         if self.mode == "text":
             return self._utf8[0] + 1
-        if self.mode == "header":
-            return self._header.cost()
+        if self.mode in ("header", "time"):
+            return (self._header if self.mode == "header" else self._time).cost()
         if self.mode not in ("codes", "block"):
             return 0
         blocks, inside = self._blocks, self.mode == "codes"
@@ -159,14 +163,17 @@ class State:
         if self.mode == "block":
             ended = len(self._codes) == len(self._blocks)
             return [one(ids["</video>"] if ended else ids["<block>"], self.cost() - 1)]
-        if self.mode == "header":
-            return [one(token, self._header.cost_after(token)) for token in self._header.ids()]
+        if self.mode in ("header", "time"):
+            reader = self._header if self.mode == "header" else self._time
+            return [one(token, reader.cost_after(token)) for token in reader.ids()]
         if self.mode == "begin":
             return [one(ids["<begin>"], 0)]
         if self.mode == "done":
             return []
-        video, nothing = one(ids["<video>"], grammar.shortest_video), one(ids["<nothing>"], 0)
-        return [*(one(role, 1) for role in grammar.roles), video, nothing, one(ids["<end>"], -1)]
+        tasks = [] if self.items else [one(task, 0) for task in grammar.tasks]
+        texts = [one(role, 1) for role in grammar.roles]
+        video, time = one(ids["<video>"], grammar.shortest_video), one(ids["<at>"], 2)
+        return [*tasks, *texts, time, video, one(ids["<nothing>"], 0), one(ids["<end>"], -1)]
 
     def _text_choices(self) -> list[tuple[int, int, int]]:
         base = self.grammar.vocabulary.text_start
@@ -198,6 +205,8 @@ class State:
             self._take_code(token)
         elif self.mode == "text":
             self._take_text(token)
+        elif self.mode == "time":
+            self._take_time(token)
         elif self.mode in ("header", "block"):
             self._take_mark(token)
         elif self.mode == "begin":
@@ -206,6 +215,10 @@ class State:
             self.mode = "done"
         elif token == ids["<nothing>"]:
             self.items.append(Nothing())
+        elif token in self.grammar.tasks:
+            self.items.append(Task(self.grammar.tasks[token]))
+        elif token == ids["<at>"]:
+            self.mode, self._time = "time", TimeReader(self.grammar.vocabulary)
         elif token == ids["<video>"]:
             self.mode, self._codes = "header", []
             self._header = Header(self.grammar.vocabulary)
@@ -225,6 +238,15 @@ class State:
         elif 0xC2 <= value <= 0xF4:
             count = 1 + (value >= 0xE0) + (value >= 0xF0)
             self._utf8 = (count, *_SECOND.get(value, (0x80, 0xBF)))
+
+    def _take_time(self, token: int) -> None:
+        time = self._time
+        time.take(token)
+        if token == self.grammar.ids["<stop>"]:
+            start, length = time.start, time.length
+            end = None if length is None else (start + length) / 1000
+            self.items.append(Time(start / 1000, end))
+            self.mode = "item"
 
     def _take_code(self, token: int) -> None:
         self._codes[-1].append(token - self.grammar.vocabulary.video_start)

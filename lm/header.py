@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from lm.formats import VideoFormat
+from lm.formats import VideoFormat, counts_at
 from lm.sequence import LIMITS
 from lm.vocabulary import Vocabulary
 
@@ -20,9 +20,10 @@ _OPENS = {
     "<fps>": "fps",
     "<times>": "interval",
     "<tokens>": "tokens",
+    "<rate>": "rate",
     "<start>": "start",
 }
-_AFTER_COMMA = {"height": "width", "fps": "den"}  # other fields repeat
+_AFTER_COMMA = {"height": "width", "fps": "den", "rate": "per"}  # other fields repeat
 
 
 def body_cost(tokens_per_block: tuple[int, ...]) -> int:
@@ -66,9 +67,15 @@ class Header:
             return [*presets, vocabulary.special("<size>")]
         if not self._field:
             return [vocabulary.special("<start>"), vocabulary.special("<block>")]
-        lowest, limit = int(self._value == 0), LIMITS[self._field]
+        lowest, limit = int(self._value == 0), self._limit
         digits = [self._zero + d for d in range(lowest, 10) if self._value * 10 + d <= limit]
         return digits + [vocabulary.special(name) for name in self._ends()]
+
+    @property
+    def _limit(self) -> int:
+        """Largest value of the field at hand: at least one token a block."""
+        most = LIMITS[self._field]
+        return min(most, self._fields["rate"][0]) if self._field == "per" else most
 
     def _ends(self) -> list[str]:
         """Marks that may follow the number at hand."""
@@ -79,13 +86,19 @@ class Header:
             return ["<tokens>"] if self._value == 1 else ["<fps>", "<times>"]
         if name == "interval":
             full = len(fields["interval"]) + 1 == fields["frames"][0] - 1
-            return ["<tokens>"] if full else ["<,>"]
+            return self._rates() if full else ["<,>"]
         if name == "tokens":
             count, blocks = len(fields["tokens"]) + 1, self._num_blocks()
             done = ["<start>", "<block>"] if count in (1, blocks) else []
             return [*done, *(["<,>"] if count < blocks else [])]
-        plain = {"height": ["<,>"], "width": ["<frames>"], "fps": ["<,>", "<tokens>"]}
-        return plain.get(name, ["<tokens>"] if name == "den" else ["<block>"])
+        if name in ("fps", "den"):
+            return [*(["<,>"] if name == "fps" else []), *self._rates()]
+        plain = {"height": ["<,>"], "width": ["<frames>"], "rate": ["<,>"], "start": ["<block>"]}
+        return plain.get(name, ["<start>", "<block>"])
+
+    def _rates(self) -> list[str]:
+        """Marks that open the tokens of the blocks."""
+        return ["<tokens>", "<rate>"] if self._num_blocks() > 1 else ["<tokens>"]
 
     def cost(self) -> int:
         """Fewest tokens from here to `</video>`."""
@@ -105,10 +118,25 @@ class Header:
         if name == "interval":
             left = self._fields["frames"][0] - 2 - len(self._fields["interval"])
             return digit + 2 * left + 2 + 2 * blocks + 1
+        if name in ("rate", "per"):
+            return self._rate_cost(blocks)
         known = self._fields["tokens"]
         value, left = max(self._value, 1), blocks - len(known) - 1
         varied = digit + 2 * left + sum(known) + value + left + blocks + 1
         return varied if known else min(varied, digit + blocks * (1 + value) + 1)
+
+    def _rate_cost(self, blocks: int) -> int:
+        """`cost` within `<rate> tokens <,> blocks`: more blocks' worth may be worth a digit."""
+        if self._field == "rate":
+            rate, per, ahead = max(self._value, 1), 0, 1 + (self._value == 0)
+        else:
+            rate, per, ahead = self._fields["rate"][0], self._value, 0
+        most, costs = min(rate, LIMITS["per"]), []
+        for digits in range(int(per == 0), len(str(most)) + 1):
+            if per * 10**digits <= most:
+                largest = min(most, (per + 1) * 10**digits - 1)
+                costs.append(ahead + digits + body_cost(counts_at(Fraction(rate, largest), blocks)))
+        return min(costs)
 
     def cost_after(self, token: int) -> int:
         """`cost` once `token`, one of `ids()`, is taken; `<block>` counts as taken."""
@@ -147,12 +175,14 @@ class Header:
 
     def _complete(self) -> VideoFormat:
         fields, blocks = self._fields, self._num_blocks()
-        fps, counts = fields.get("fps"), fields["tokens"]
+        fps, counts = fields.get("fps"), fields.get("tokens", [])
+        if "rate" in fields:
+            counts = counts_at(Fraction(fields["rate"][0], fields["per"][0]), blocks)
         return VideoFormat(
             height=fields["height"][0],
             width=fields["width"][0],
             num_frames=fields["frames"][0],
             fps=Fraction(fps[0], fields.get("den", [1])[0]) if fps else None,
             intervals=tuple(fields.get("interval", [])),
-            tokens_per_block=tuple(counts if len(counts) == blocks else counts * blocks),
+            tokens_per_block=tuple(counts) if len(counts) == blocks else tuple(counts) * blocks,
         )

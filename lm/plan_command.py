@@ -130,7 +130,7 @@ def plan(
         ways=ways,
         pick=None if pick is None else pick.strategy,
         reason=reason,
-        remarks=remarks + _uneven(task, ways[0]),
+        remarks=remarks,
     )
 
 
@@ -214,21 +214,6 @@ def _task_of_model(
 
 def _room(text: int | None, context: int) -> int:
     return min(TEXT, context // 4) if text is None else text
-
-
-def _uneven(task: Task, whole: Way) -> list[str]:
-    """What blocks of different numbers of tokens cost, where a slightly higher rate is cheaper."""
-    counts = set(task.counts(len(task.times)))
-    if len(counts) < 2 or max(counts) > task.most_per_block:
-        return []
-    even = (max(counts),) * whole.largest.blocks
-    cost = task.cost(task.times, even)
-    if cost.total > whole.tokens_each:
-        return []
-    return [
-        f"at {task.tokens_per_frame:g} tokens a frame blocks differ and the header names each; "
-        f"{max(counts) / task.block_frames:g} a frame take {cost.total:,} tokens in all"
-    ]
 
 
 def _table(ways: Sequence[Way]) -> Any:

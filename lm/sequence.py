@@ -1,15 +1,19 @@
 """`Sequence`: a document spelled as ids, with what training and attention need per token.
 
-    stream   = <begin> item* <end>
-    item     = (<caption> | <question> | <answer> | <label>) pieces* <stop>
+    stream   = <begin> [<watch> | <film> | <fill> | <talk>] item* <end>
+    item     = (<caption> | <question> | <answer> | <label> | <event> | <text>) pieces* <stop>
+             | <at> seconds [<for> seconds] <stop>
              | <nothing>
              | <video> header (<block> code+)+ </video>
     header   = (<preset n> | size frames [times] tokens) [start]
     size     = <size> height <,> width          frames = <frames> n
     times    = <fps> frames [<,> seconds] | <times> ms (<,> ms)*
-    tokens   = <tokens> n (<,> n)*              start  = <start> ms
+    tokens   = <tokens> n (<,> n)* | <rate> tokens <,> blocks
+    start    = <start> ms                       seconds = digits [<.> digits]
     (numbers are digit tokens, no leading zero; a block's codes stand as `BlockLayout.as_read`
-    has them: the summary, then the places that were kept, in raster order)
+    has them: the summary, then the places that were kept, in raster order; a still is a video of
+    one frame, its time the header's start; at a <rate> block b has the growth of the running total
+    tokens * b / blocks, rounded down)
 
 `GRAMMAR_VERSION` in vocabulary.py names this grammar; grammar.py is the machine that reads it
 and says what may come next. This module writes. It knows no model.
@@ -25,12 +29,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm.document import Document, Item, Nothing, Text
+from lm.document import Document, Item, Nothing, Task, Text, Time
 from lm.formats import VideoFormat
-from lm.vocabulary import Vocabulary
+from lm.times import spell_time
+from lm.vocabulary import ROLES, TASKS, Vocabulary
 from tokenizer.tokens import VideoTokens
 
-STRUCTURE, TEXT, VIDEO = 0, 1, 2  # modality of a token; `<stop>` counts as text
+STRUCTURE, TEXT, VIDEO = 0, 1, 2  # modality of a token; `<stop>` and times count as text
 LIMITS = {
     "height": 99_999,
     "width": 99_999,
@@ -39,6 +44,8 @@ LIMITS = {
     "den": 9_999,
     "interval": 9_999_999,
     "tokens": 99_999,
+    "rate": 999_999,
+    "per": 99_999,
     "start": 99_999_999_999,
 }  # largest number each header field may hold
 
@@ -78,8 +85,11 @@ def write(
         weights: Loss weight of each item (default 1 each).
 
     Raises:
-        ValueError: a video of another codec, or numbers beyond what a header holds.
+        ValueError: a video of another codec, numbers beyond what a header holds, or a task that
+            does not stand first.
     """
+    if any(isinstance(item, Task) for item in document.items[1:]):
+        raise ValueError("a task stands first in a document or not at all")
     return join(
         [write_item(item, vocabulary) for item in document.items], vocabulary, weights, end=True
     )
@@ -91,15 +101,23 @@ def write_item(item: Item, vocabulary: Vocabulary) -> Span:
         return text_span(item.role, vocabulary.encode_text(item.text), vocabulary)
     if isinstance(item, Nothing):
         return _structure([vocabulary.special("<nothing>")])
+    if isinstance(item, Task):
+        return _structure([vocabulary.special(f"<{item.name}>")])
+    if isinstance(item, Time):
+        mark, *digits = (vocabulary.special(name) for name in spell_time(*item.milliseconds))
+        return _said(mark, digits)
     return video_span(item.tokens, vocabulary)
 
 
 def text_span(role: str, pieces: List[int], vocabulary: Vocabulary) -> Span:
     """A text whose pieces are already vocabulary ids."""
-    ids = np.array([vocabulary.special(f"<{role}>"), *pieces, vocabulary.special("<stop>")])
-    modality = np.full(len(ids), TEXT, np.uint8)
+    return _said(vocabulary.special(f"<{role}>"), [*pieces, vocabulary.special("<stop>")])
+
+
+def _said(mark: int, ids: List[int]) -> Span:
+    modality = np.full(len(ids) + 1, TEXT, np.uint8)
     modality[0] = STRUCTURE
-    return Span(ids, modality, np.zeros(len(ids), np.int64))
+    return Span(np.array([mark, *ids]), modality, np.zeros(len(modality), np.int64))
 
 
 def video_span(tokens: VideoTokens, vocabulary: Vocabulary) -> Span:
@@ -162,9 +180,21 @@ def _spell_format(fmt: VideoFormat) -> Iterable[str]:
             yield from _spell_number("<,>", "den", fmt.fps.denominator)
     for i, interval in enumerate(fmt.intervals):
         yield from _spell_number("<,>" if i else "<times>", "interval", interval)
-    blocks = fmt.tokens_per_block
-    for i, count in enumerate(blocks[:1] if len(set(blocks)) == 1 else blocks):
-        yield from _spell_number("<,>" if i else "<tokens>", "tokens", count)
+    yield from _spell_counts(fmt)
+
+
+def _spell_counts(fmt: VideoFormat) -> List[str]:
+    counts = fmt.tokens_per_block
+    if len(set(counts)) == 1:
+        return _spell_number("<tokens>", "tokens", counts[0])
+    each = [_spell_number("<,>" if i else "<tokens>", "tokens", n) for i, n in enumerate(counts)]
+    listed = [name for names in each for name in names]
+    rate = fmt.block_rate
+    if rate is None or rate.numerator > LIMITS["rate"] or rate.denominator > LIMITS["per"]:
+        return listed
+    numbers = ("<rate>", "rate", rate.numerator), ("<,>", "per", rate.denominator)
+    short = [name for number in numbers for name in _spell_number(*number)]
+    return min(listed, short, key=len)
 
 
 def _spell_number(mark: str, field: str, value: int) -> list[str]:
@@ -234,7 +264,7 @@ def describe(sequence: Sequence, vocabulary: Vocabulary, codes_shown: int = 8) -
             run.clear()
 
     opens = ("<begin>", "<end>", "<video>", "</video>", "<nothing>", "<block>")
-    opens = (*opens, "<caption>", "<question>", "<answer>", "<label>")
+    opens = (*opens, "<at>", *(f"<{name}>" for name in (*TASKS, *ROLES)))
     for i in sequence.ids.tolist():
         name = vocabulary.name(i)
         if i >= vocabulary.video_start:

@@ -20,13 +20,15 @@ from lm.formats import VideoFormat
 from lm.pieces import Pieces
 from tokenizer.ordering import BlockLayout
 
-GRAMMAR_VERSION = 2
+GRAMMAR_VERSION = 3
 _NOT_JSON = (json.JSONDecodeError, UnicodeDecodeError)
-ROLES = ("caption", "question", "answer", "label")
+ROLES = ("caption", "question", "answer", "label", "event", "text")
+TASKS = ("watch", "film", "fill", "talk")
 SPECIALS = (
     "<pad>",
     "<begin>",
     "<end>",
+    *(f"<{task}>" for task in TASKS),
     *(f"<{role}>" for role in ROLES),
     "<stop>",
     "<nothing>",
@@ -38,8 +40,12 @@ SPECIALS = (
     "<fps>",
     "<times>",
     "<tokens>",
+    "<rate>",
     "<start>",
     "<,>",
+    "<at>",
+    "<for>",
+    "<.>",
     *(f"<{digit}>" for digit in range(10)),
 )
 

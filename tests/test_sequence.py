@@ -1,18 +1,20 @@
 """Laws of the stream: documents to ids and back, and what may follow what."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm.document import Document, Item, Nothing, Text, Video
+from lm.document import Document, Item, Nothing, Task, Text, Time, Video
 from lm.formats import VideoFormat
 from lm.grammar import Grammar
 from lm.pieces import Pieces
-from lm.sequence import STRUCTURE, TEXT, VIDEO, describe, write
-from lm.vocabulary import ROLES, Vocabulary
+from lm.sequence import STRUCTURE, TEXT, VIDEO, describe, spell_header, write
+from lm.vocabulary import ROLES, TASKS, Vocabulary
+from tokenizer.rate import block_tokens
 from tokenizer.tokens import VideoTokens
 
 PIECES = Pieces.train(["a red ball falls", "what colour is it?"], size=16)
@@ -32,8 +34,12 @@ def videos(draw: st.DrawFn) -> Video:
         times = start + torch.arange(frames, dtype=torch.float64) / fps
     blocks = -(-frames // 4)
     counts = draw(st.lists(st.integers(1, 12), min_size=blocks, max_size=blocks))
-    if draw(st.booleans()):
+    spread = draw(st.sampled_from(["any", "even", "rate"]))
+    if spread == "even":
         counts = counts[:1] * blocks
+    elif spread == "rate":
+        rate = draw(st.floats(0.25, 3))
+        counts = [block_tokens(rate, 4, b) for b in range(blocks)]
     codes = tuple(torch.randint(0, 7, (k,), generator=torch.Generator()) for k in counts)
     height, width = draw(st.integers(1, 2000)), draw(st.integers(1, 2000))
     return Video(VideoTokens(codes, times, height, width, 4, 7, "c"))
@@ -42,8 +48,14 @@ def videos(draw: st.DrawFn) -> Video:
 SPECIAL_TEXT = ("<video>", "</video>", "<stop>", "<end>")
 WORDS = st.one_of(st.text(), st.sampled_from(SPECIAL_TEXT))
 TEXTS = st.builds(Text, st.sampled_from(ROLES), WORDS)
-ITEMS: st.SearchStrategy[Item] = st.one_of(TEXTS, videos(), st.just(Nothing()))
-DOCUMENTS = st.lists(ITEMS, max_size=4).map(lambda items: Document(tuple(items)))
+STRETCHES = st.floats(0, 90_000).flatmap(
+    lambda start: st.builds(Time, st.just(start), st.none() | st.floats(start + 0.002, 99_000))
+)
+ITEMS: st.SearchStrategy[Item] = st.one_of(TEXTS, STRETCHES, videos(), st.just(Nothing()))
+KINDS = st.lists(st.builds(Task, st.sampled_from(TASKS)), max_size=1)
+DOCUMENTS = st.builds(
+    lambda kind, items: Document((*kind, *items)), KINDS, st.lists(ITEMS, max_size=4)
+)
 
 
 @given(DOCUMENTS, st.booleans())
@@ -59,6 +71,39 @@ def test_documents_round_trip(document: Document, presets: bool) -> None:
         if isinstance(before, Video) and isinstance(after, Video):
             late = (before.tokens.timestamps - after.tokens.timestamps).abs().max()
             assert late <= 1e-3 + 1e-9
+
+
+def test_times_print_as_people_write_them() -> None:
+    for time, shown in (
+        (Time(0.0), "<at> <0> <stop>"),
+        (Time(12.0, 12.5), "<at> <1> <2> <for> <0> <.> <5> <stop>"),
+        (Time(0.0504), "<at> <0> <.> <0> <5> <stop>"),
+    ):
+        ids = write(Document.of(time), BARE).ids.tolist()
+        assert " ".join(map(BARE.name, ids[1:-1])) == shown
+
+
+@pytest.mark.parametrize("time", [Time(-1.0), Time(2.0, 1.0), Time(1.0, 1.0), Time(1e9)])
+def test_impossible_times_are_refused(time: Time) -> None:
+    with pytest.raises(ValueError, match="a time"):
+        write(Document.of(time), BARE)
+
+
+def test_a_task_stands_first() -> None:
+    with pytest.raises(ValueError, match="first"):
+        write(Document.of(Nothing(), Task("film")), BARE)
+    grammar = Grammar(BARE)
+    ids = [BARE.special(name) for name in ("<begin>", "<nothing>", "<film>", "<end>")]
+    with pytest.raises(ValueError, match="<film> cannot follow"):
+        grammar.read(ids)
+
+
+def test_a_rate_that_is_no_whole_number_takes_few_header_tokens() -> None:
+    counts = [block_tokens(0.2, 8, b) for b in range(180)]
+    fmt = VideoFormat(8, 8, 1440, Fraction(24), (), tuple(counts))
+    names = spell_header(fmt, 0, preset=False)
+    assert " ".join(names[names.index("<rate>") :]) == "<rate> <8> <,> <5>"
+    assert VideoFormat(8, 8, 8, Fraction(8), (), (5, 2)).block_rate is None
 
 
 def test_special_text_is_text() -> None:
@@ -142,8 +187,18 @@ def test_the_stream_prints() -> None:
     assert "<caption>" in shown and "<block> 0 1 2 ... (7 codes)" in shown
 
 
+OPENINGS = {
+    "video": ("<video>",),
+    "time": ("<at>",),
+    "rate": (*"<video> <size> <8> <,> <8> <frames> <3> <0> <fps> <8> <rate>".split(),),
+}
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
 @pytest.mark.parametrize("presets", [False, True])
-def test_the_shortest_completion_is_possible_and_is_what_cost_says(presets: bool) -> None:
+def test_the_shortest_completion_is_possible_and_is_what_cost_says(
+    presets: bool, opening: str
+) -> None:
     """From any state, always taking the cheapest choice takes exactly `cost` tokens."""
     shortest = VideoFormat(8, 8, 1, None, (), (1,))
     vocabulary = Vocabulary(
@@ -152,8 +207,8 @@ def test_the_shortest_completion_is_possible_and_is_what_cost_says(presets: bool
     for seed in range(40):
         luck = torch.Generator().manual_seed(seed)
         state = Grammar(vocabulary).start()
-        for token in (vocabulary.special("<begin>"), vocabulary.special("<video>")):
-            state.push(token)
+        for name in ("<begin>", *OPENINGS[opening]):
+            state.push(vocabulary.special(name))
         for _ in range(int(torch.randint(0, 12, (1,), generator=luck))):
             ranges = state.allowed()
             if not ranges:
