@@ -142,12 +142,41 @@ COMMANDS: dict[str, Command] = {
     "lm show-sequence": Command(
         "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)
     ),
-    "caption": Command("lm.commands:caption", "say what happens in videos", ("videos",)),
-    "ask": Command("lm.commands:ask", "answer a question on a video", ("video", "question")),
-    "recognize": Command("lm.commands:recognize", "rank labels by their likelihood", ("video",)),
-    "generate": Command("lm.commands:generate", "make a video from a prompt", ("prompt",)),
+    "caption": Command(
+        "lm.commands:caption", "say what happens in videos", ("videos",), takes_requests=True
+    ),
+    "ask": Command(
+        "lm.commands:ask",
+        "answer a question on a video",
+        ("video", "question"),
+        takes_requests=True,
+    ),
+    "chat": Command(
+        "lm.commands:chat", "talk about videos, line by line", ("videos",), takes_requests=True
+    ),
+    "recognize": Command(
+        "lm.commands:recognize", "rank labels by their likelihood", ("video",), takes_requests=True
+    ),
+    "locate": Command(
+        "lm.commands:locate", "say when something happens", ("video", "event"), takes_requests=True
+    ),
+    "events": Command(
+        "lm.commands:events", "list what happens and when", ("video",), takes_requests=True
+    ),
+    "generate": Command(
+        "lm.film_commands:generate", "make a video from a prompt", ("prompt",), takes_requests=True
+    ),
+    "continue": Command(
+        "lm.film_commands:continue_", "go on with a video", ("video",), takes_requests=True
+    ),
+    "infill": Command(
+        "lm.film_commands:infill",
+        "make a video from some of its frames",
+        ("stills",),
+        several=("times",),
+        takes_requests=True,
+    ),
     "plan": Command("lm.plan_command:plan", "what a video takes in tokens, and how to read it"),
-    "continue": Command("lm.commands:continue_", "go on with a video", ("video",)),
 }
 
 
@@ -243,6 +272,8 @@ def _overview(words: list[str]) -> int:
 
 
 def _run(name: str, command: Command, argv: list[str]) -> int:
+    if command.takes_requests and any(word.partition("=")[0] == "--jsonl" for word in argv):
+        return _run_requests(name, argv)
     module, _, function_name = command.target.partition(":")
     function = getattr(importlib.import_module(module), function_name)
     if command.takes_argv:
@@ -252,12 +283,25 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         parser = build_parser(name, command, function)
         options = vars(parser.parse_args(with_values(argv, function)).clone())
         as_json = options.pop("json")
+        options.pop("jsonl", None)
         if command.opens_models:
             options["open_model_prior"] = _open_model_prior
         result = function(**options)
     if result is not None and _is_first_rank():
         print_json(result) if as_json else print_result(result)
     return 0
+
+
+def _run_requests(name: str, argv: list[str]) -> int:
+    """`--jsonl`: the command for every line of a file."""
+    from lm.requests import run_requests
+
+    parser = build_parser(name, Command("", "", ("task",)), run_requests)
+    options = vars(parser.parse_args([name, *argv]).clone())
+    as_json = options.pop("json")
+    result = run_requests(**options)
+    print_json(result) if as_json else print_result(result)
+    return 0 if result.answered or not result.requests else 2
 
 
 def _is_first_rank() -> bool:

@@ -5,6 +5,7 @@ They return results and print nothing but progress. They know files and tasks, n
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from lm.evaluate import Evaluation
 from lm.evaluate import evaluate as evaluate_model
 from lm.sampling import Draw, Sampling
 from lm.tasks import LabelScore, Model
+from tokenizer.command_line import visible
 from tokenizer.progress import progress_bar
 
 
@@ -53,16 +55,29 @@ class Recognition:
 
 
 @dataclass(frozen=True)
-class Film:
-    """A generated video."""
+class Located:
+    """When something happens in a video."""
 
-    prompt: str
-    out: str
-    num_frames: int
-    height: int  # pixels
-    width: int  # pixels
-    seconds: float
-    seed: int
+    video: str
+    event: str
+    start: float  # seconds
+    end: float | None  # seconds; None for a moment
+
+    def __str__(self) -> str:
+        return _seconds(self.start, self.end)
+
+
+@dataclass(frozen=True)
+class Happening:
+    """What happens in a stretch of a video."""
+
+    video: str
+    start: float  # seconds
+    end: float | None  # seconds; None for a moment
+    text: str
+
+    def __str__(self) -> str:
+        return f"{_seconds(self.start, self.end)}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -150,94 +165,81 @@ def recognize(video: Path, labels: str, model: Path, normalise: bool = False) ->
     return Recognition(str(video), ranked)
 
 
-def generate(
-    prompt: str,
-    out: Path,
-    model: Path,
-    seconds: float | None = None,
-    seed: int = 0,
-    guidance: float = 2.0,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.2,
-    tokens_per_frame: float | None = None,
-    candidates: int = 1,
-) -> Film:
-    """Make a video from a prompt.
+def locate(video: Path, event: str, model: Path) -> Located:
+    """Say at which second something happens in a video.
 
-    Example: kinolex generate "a red circle" --out clip.mp4 --model runs/demo/model
+    The model must have been taught times: clips with events, `--data.mixture.events 2`.
+
+    Example: kinolex locate clip.mp4 "the red circle appears" --model runs/model
 
     Args:
-        prompt: What it is to show.
-        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
+        video: A video, GIF or folder of images.
+        event: What to look for.
         model: Folder of a model.
-        seconds: Length; as trained if left out.
-        seed: The same seed gives the same video.
-        guidance: How much to heed the prompt; 1 for no guidance.
-        temperature: How varied; 0 for the likeliest codes.
-        top_k: Likeliest codes to draw from; 0 for all.
-        top_p: Probability mass of the likeliest codes to draw from; 1 for all.
-        min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
-        tokens_per_frame: At most so many; the trained rate if left out.
-        candidates: Videos to make; the one that the model's own captions fit best is kept.
     """
-    from data.writing import check_target, write_video
-
-    check_target(out)
-    clip = Model.load(model).generate(
-        prompt,
-        seconds,
-        seed,
-        guidance,
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        tokens_per_frame,
-        candidates,
-    )
-    write_video(clip, out)
-    length = len(clip) / clip.fps if clip.fps else 0.0
-    return Film(prompt, str(out), len(clip), clip.height, clip.width, length, seed)
+    found = Model.load(model).locate(video, event)
+    return Located(str(video), event, found.start, found.end)
 
 
-def continue_(
-    video: Path,
-    out: Path,
-    model: Path,
-    seconds: float,
-    prompt: str | None = None,
-    seed: int = 0,
-    guidance: float = 2.0,
-    temperature: float = 1.0,
-    min_p: float = 0.2,
-) -> Film:
-    """Write a video with what comes after it, at the model's frame rate and size.
+def events(
+    video: Path, model: Path, start: float | None = None, end: float | None = None
+) -> list[Happening]:
+    """List what happens in a video and when, or say what happens in one stretch of it.
 
-    The model must have been trained on clips of two blocks or more.
+    The model must have been taught times: clips with events, `--data.mixture.events 2`.
 
-    Example: kinolex continue clip.mp4 --seconds 2 --out longer.mp4 --model runs/doom-lm/model
+    Example: kinolex events clip.mp4 --start 1.0 --end 1.5 --model runs/model
 
     Args:
-        video: A video, GIF or folder of images, at least one block long.
-        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
+        video: A video, GIF or folder of images.
         model: Folder of a model.
-        seconds: How much to add.
-        prompt: What all of it is to show; whatever follows if left out.
-        seed: The same seed gives the same frames.
-        guidance: How much to heed the prompt; 1 for no guidance.
-        temperature: How varied; 0 for the likeliest codes.
-        min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+        start: Second at which the stretch begins; all that happens is listed if left out.
+        end: Second at which it ends; a moment if left out.
     """
-    from data.writing import check_target, write_video
+    if start is None and end is not None:
+        raise ValueError(f"end={end:g} without a start: give both, or neither")
+    loaded = Model.load(model)
+    if start is not None:
+        return [Happening(str(video), start, end, loaded.describe(video, start, end))]
+    return [Happening(str(video), e.start, e.end, e.text) for e in loaded.events(video)]
 
-    check_target(out)
-    sampling = Sampling(video=Draw(temperature, min_p=min_p), guidance=guidance)
-    clip = Model.load(model).continue_video(video, seconds, prompt, seed, sampling)
-    write_video(clip, out)
-    length = len(clip) / clip.fps if clip.fps else 0.0
-    return Film(prompt or "", str(out), len(clip), clip.height, clip.width, length, seed)
+
+def chat(videos: list[Path], model: Path) -> None:
+    """Talk about videos: a question a line, from the keyboard or a pipe, an answer a line.
+
+    What was said stays in mind until `/forget`; `/show FILE` shows a video more; an empty line or
+    the end of input ends it.
+
+    Example: kinolex chat clip.mp4 --model runs/demo/model
+
+    Args:
+        videos: Videos to begin with.
+        model: Folder of a model.
+    """
+    talk = Model.load(model).chat(*videos)
+    prompt = "> " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            line = input(prompt).strip()
+        except EOFError:
+            return
+        if not line:
+            return
+        try:
+            if line == "/forget":
+                talk.forget()
+            elif line.startswith("/show "):
+                talk.show(Path(line.removeprefix("/show ").strip()))
+            elif line.startswith("/"):
+                print(f"{line.split()[0]}: there are /show FILE and /forget", file=sys.stderr)
+            else:
+                print(visible(talk.ask(line)), flush=True)
+        except (ValueError, OSError) as error:  # the talk goes on
+            print(f"kinolex chat: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _seconds(start: float, end: float | None) -> str:
+    return f"{start:g} s" if end is None else f"{start:g} to {end:g} s"
 
 
 def evaluate(

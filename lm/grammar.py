@@ -30,7 +30,7 @@ class Grammar:
         self.ids = {name: vocabulary.special(name) for name in _NAMES}
         self.roles = {vocabulary.special(f"<{role}>"): role for role in ROLES}
         self.tasks = {vocabulary.special(f"<{task}>"): task for task in TASKS}
-        self.shortest_video = shortest_video(vocabulary)
+        self.shortest_video = {own: shortest_video(vocabulary, own) for own in (False, True)}
         self._masks: dict[Ranges, torch.Tensor] = {}
 
     def start(self) -> State:
@@ -74,6 +74,8 @@ class State:
     """Where a stream stands. `mode` is one of begin, item, text, time, header, block, codes, done.
 
     items: the items completed so far. slot: codes of the block at hand that have come.
+    own: what comes is the model's own, so that videos begin with a one-token header, whose size
+    and length are known to be sane; where there is none, any header may be spelled.
     """
 
     def __init__(self, grammar: Grammar) -> None:
@@ -81,6 +83,7 @@ class State:
         self.mode = "begin"
         self.items: list[Item] = []
         self.slot = 0
+        self.own = False
         self._role = ""
         self._text: list[int] = []
         self._utf8: tuple[int, int, int] = (0, 0x80, 0xBF)  # bytes due, range of the next
@@ -134,8 +137,11 @@ class State:
         """Fewest tokens that complete the item at hand; 0 between items."""
         if self.mode == "text":
             return self._utf8[0] + 1
-        if self.mode in ("header", "time"):
-            return (self._header if self.mode == "header" else self._time).cost()
+        if self.mode == "time":
+            return self._time.cost()
+        if self.mode == "header":
+            fresh = self._header.untouched
+            return self.grammar.shortest_video[self.own] if fresh else self._header.cost()
         if self.mode not in ("codes", "block"):
             return 0
         blocks, inside = self._blocks, self.mode == "codes"
@@ -165,14 +171,17 @@ class State:
             return [one(ids["</video>"] if ended else ids["<block>"], self.cost() - 1)]
         if self.mode in ("header", "time"):
             reader = self._header if self.mode == "header" else self._time
-            return [one(token, reader.cost_after(token)) for token in reader.ids()]
+            chosen = reader.ids()
+            if self.own and self._header.untouched and self.mode == "header":
+                chosen = chosen[:-1] or chosen
+            return [one(token, reader.cost_after(token)) for token in chosen]
         if self.mode == "begin":
             return [one(ids["<begin>"], 0)]
         if self.mode == "done":
             return []
         tasks = [] if self.items else [one(task, 0) for task in grammar.tasks]
         texts = [one(role, 1) for role in grammar.roles]
-        video, time = one(ids["<video>"], grammar.shortest_video), one(ids["<at>"], 2)
+        video, time = one(ids["<video>"], grammar.shortest_video[self.own]), one(ids["<at>"], 2)
         return [*tasks, *texts, time, video, one(ids["<nothing>"], 0), one(ids["<end>"], -1)]
 
     def _text_choices(self) -> list[tuple[int, int, int]]:

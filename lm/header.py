@@ -31,10 +31,10 @@ def body_cost(tokens_per_block: tuple[int, ...]) -> int:
     return sum(tokens_per_block) + len(tokens_per_block) + 1
 
 
-def shortest_video(vocabulary: Vocabulary) -> int:
-    """Fewest tokens from after `<video>` to `</video>`."""
+def shortest_video(vocabulary: Vocabulary, own: bool = False) -> int:
+    """Fewest tokens from after `<video>` to `</video>`; `own`: with a preset if there are any."""
     presets = [1 + body_cost(fmt.tokens_per_block) for fmt in vocabulary.presets]
-    return min([*presets, SHORTEST])
+    return min(presets) if own and presets else min([*presets, SHORTEST])
 
 
 class Header:
@@ -59,10 +59,15 @@ class Header:
         twin._field, twin._value = self._field, self._value
         return twin
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was read yet: presets may follow, or `<size>`, which comes last."""
+        return not self._field and self.format is None
+
     def ids(self) -> list[int]:
         """Ids that may come next; `<block>` ends the header."""
         vocabulary = self.vocabulary
-        if not self._field and self.format is None:
+        if self.untouched:
             presets = range(vocabulary.preset_start, vocabulary.text_start)
             return [*presets, vocabulary.special("<size>")]
         if not self._field:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from data.clip import Clip
+from data.reading import read_clip
 from lm.filming import film, plan_shot
 from lm.framing import resize
 from lm.sampling import Sampling
@@ -79,6 +81,29 @@ def _encoded(model: Model, clip: Clip) -> list[VideoTokens]:
     frames, most = clip.frames[:, None], model.framing.max_block_tokens
     times = clip.timestamps[:, None]
     return [tokens.keep(most) for tokens in model.codec.encode_batch(frames, times)]
+
+
+def read_stills(model: Model, paths: Sequence[Path], times: Sequence[float] | None = None) -> Clip:
+    """Images as a clip of a few frames, at the model's size.
+
+    Args:
+        model: What will fill in between.
+        paths: Images, in order of time.
+        times: Second of each; None: spread over the model's whole length.
+
+    Raises:
+        ValueError: as many times as images are wanted, increasing, from 0 on.
+    """
+    main = model.framing.main
+    frames = [
+        resize(read_clip(path).at(torch.tensor([0])), main.height, main.width) for path in paths
+    ]
+    seconds = spread_times(model, len(paths)) if times is None else torch.tensor(times).double()
+    if len(seconds) != len(paths):
+        raise ValueError(f"{len(seconds)} times for {len(paths)} stills: give one each")
+    if seconds[0] < 0 or not bool((seconds.diff() > 0).all()):
+        raise ValueError(f"times {seconds.tolist()}: give seconds of 0 or more that increase")
+    return Clip(torch.cat([clip.frames for clip in frames]), seconds, source="stills")
 
 
 def spread_times(model: Model, count: int) -> torch.Tensor:

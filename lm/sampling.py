@@ -107,7 +107,9 @@ class _Stream:
     @property
     def finished(self) -> bool:
         enough = self.goal is not None and len(self.state.items) >= self.goal
-        return enough or self.state.mode == "done" or self._marks() == ()
+        if enough or self.state.mode == "done":
+            return True
+        return self._marks() is not None and not self.allowed()  # no mark may follow, or has room
 
     def _marks(self) -> tuple[str, ...] | None:
         """Marks that may open the next item; None if all may, or an item is at hand."""
@@ -265,6 +267,7 @@ def _open(
         )
     if seed not in SEEDS:
         raise ValueError(f"seed={seed}: give a whole number from {SEEDS.start} to {SEEDS.stop - 1}")
+    state.own = True
     goal = None if num_items is None else len(state.items) + num_items
     generator = torch.Generator().manual_seed(seed)
     luck = torch.rand(context, generator=generator, dtype=torch.float64)

@@ -8,7 +8,7 @@ import pytest
 from data.clip import Clip
 from data.writing import write_video
 from kinolex import main
-from lm import commands
+from lm import commands, film_commands
 from lm.tasks import Model
 
 
@@ -65,9 +65,9 @@ def test_ask_and_recognize(saved: Path, video: Path) -> None:
 
 
 def test_generate(saved: Path, tmp_path: Path) -> None:
-    film = commands.generate("a red ball", tmp_path / "out.gif", saved, seed=2)
+    film = film_commands.generate("a red ball", tmp_path / "out.gif", saved, seed=2)
     assert (film.num_frames, film.height, film.width, film.seconds) == (4, 16, 24, 1.0)
-    again = commands.generate("a red ball", tmp_path / "again.gif", saved, seed=2)
+    again = film_commands.generate("a red ball", tmp_path / "again.gif", saved, seed=2)
     assert (tmp_path / "out.gif").read_bytes() == Path(again.out).read_bytes()
 
 
@@ -81,7 +81,7 @@ def test_evaluate_writes_its_figures(saved: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     nobody = tmp_path / "nobody"
     with pytest.raises(ValueError, match="suffix '.avi'"):
-        commands.generate("a ball", tmp_path / "a.avi", nobody)
+        film_commands.generate("a ball", tmp_path / "a.avi", nobody)
     with pytest.raises(IsADirectoryError, match="give the name of a file"):
         commands.evaluate("scenes:easy", nobody, out=tmp_path)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lm.document import Document, Item, Nothing, Task, Text, Time, Video
 from lm.formats import VideoFormat
 from lm.grammar import Grammar
+from lm.header import SHORTEST
 from lm.pieces import Pieces
 from lm.sequence import STRUCTURE, TEXT, VIDEO, describe, spell_header, write
 from lm.vocabulary import ROLES, TASKS, Vocabulary
@@ -157,6 +158,23 @@ def test_negative_times_are_refused() -> None:
     tokens = VideoTokens((torch.tensor([1]),), torch.tensor([-0.5]), 8, 8, 4, 7, "c")
     with pytest.raises(ValueError, match="-0.5"):
         write(Document.of(Video(tokens)), BARE)
+
+
+def test_a_models_own_videos_begin_with_a_preset() -> None:
+    fmt = VideoFormat(8, 8, 6, Fraction(8), (), (3, 3))
+    vocabulary = Vocabulary(PIECES, codec_id="c", codebook_size=7, block_frames=4, presets=[fmt])
+    size, preset = vocabulary.special("<size>"), vocabulary.preset_start
+    for made, own, opens, cheapest in (
+        (vocabulary, True, {preset}, 10),  # a preset, two blocks of three codes, </video>
+        (vocabulary, False, {preset, size}, 10),
+        (BARE, True, {size}, SHORTEST),
+    ):
+        state = Grammar(made).start()
+        state.push(made.special("<begin>"))
+        state.own = own
+        state.push(made.special("<video>"))
+        assert state.cost() == cheapest
+        assert {low for low, _ in state.allowed()} == opens
 
 
 @settings(max_examples=60)

@@ -26,6 +26,7 @@ class Command:
     several: tuple[str, ...] = ()  # list or sequence parameters given as `--name A B C`
     takes_argv: bool = False  # LightningCLI commands parse their own arguments
     opens_models: bool = False  # wants `open_model_prior`, which imports from above its package
+    takes_requests: bool = False  # `--jsonl` gives many requests in a file, see lm.requests
 
 
 def build_parser(name: str, command: Command, function: Any) -> Any:
@@ -70,6 +71,12 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
         own.add("open_model_prior")
     parser.add_function_arguments(function, skip=own, as_positional=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    if command.takes_requests:
+        about_jsonl = (
+            "with --out and --model alone: a file of requests, a JSON object of these settings in "
+            "each line; --out gets a line of JSON for each, and a stopped run goes on"
+        )
+        parser.add_argument("--jsonl", help=about_jsonl)
     for group in parser._action_groups:  # jsonargparse titles one with the docstring once more
         if group.title not in ("positional arguments", "options"):
             group.title = "settings (dashes work as well as underscores)"
@@ -102,12 +109,12 @@ def print_result(result: Any) -> None:
     for item in result if isinstance(result, list) else [result]:
         own_text = type(item).__str__ is not object.__str__ and not dataclasses.is_dataclass(item)
         if hasattr(item, "__rich__") or own_text or "__str__" in vars(type(item)):
-            console.print(item if hasattr(item, "__rich__") else _visible(str(item)), markup=False)
+            console.print(item if hasattr(item, "__rich__") else visible(str(item)), markup=False)
             continue
         for key, value in _plain(item).items():
             if value is None or value == "":
                 continue
-            console.print(_visible(f"{key}: {value}"), markup=False, highlight=False)
+            console.print(visible(f"{key}: {value}"), markup=False, highlight=False)
 
 
 def print_json(result: Any) -> None:
@@ -127,6 +134,6 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Text without what a terminal would obey: an untrained model may write any byte."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)

@@ -1,0 +1,162 @@
+"""Commands that write videos, as plain functions: their docstrings are the commands' help.
+
+They know files and tasks, not prompts or ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.clip import Clip
+from data.writing import check_target, write_video
+from lm.infilling import read_stills
+from lm.sampling import Draw, Sampling
+from lm.tasks import Model
+
+
+@dataclass(frozen=True)
+class Film:
+    """A generated video."""
+
+    prompt: str
+    out: str
+    num_frames: int
+    height: int  # pixels
+    width: int  # pixels
+    seconds: float
+    seed: int
+
+
+def generate(
+    prompt: str,
+    out: Path,
+    model: Path,
+    seconds: float | None = None,
+    seed: int = 0,
+    guidance: float = 2.0,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.2,
+    tokens_per_frame: float | None = None,
+    candidates: int = 1,
+    negative: str | None = None,
+) -> Film:
+    """Make a video from a prompt.
+
+    Example: kinolex generate "a red circle" --out clip.mp4 --model runs/demo/model
+
+    Args:
+        prompt: What it is to show.
+        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
+        model: Folder of a model.
+        seconds: Length; as trained if left out.
+        seed: The same seed gives the same video.
+        guidance: How much to heed the prompt; 1 for no guidance.
+        temperature: How varied; 0 for the likeliest codes.
+        top_k: Likeliest codes to draw from; 0 for all.
+        top_p: Probability mass of the likeliest codes to draw from; 1 for all.
+        min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+        tokens_per_frame: At most so many; the trained rate if left out.
+        candidates: Videos to make; the one that the model's own captions fit best is kept.
+        negative: What it is not to show: guidance leads away from that.
+    """
+    check_target(out)
+    clip = Model.load(model).generate(
+        prompt,
+        seconds,
+        seed,
+        guidance,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        tokens_per_frame,
+        candidates,
+        negative,
+    )
+    return _written(clip, out, prompt, seed)
+
+
+def continue_(
+    video: Path,
+    out: Path,
+    model: Path,
+    seconds: float,
+    prompt: str | None = None,
+    seed: int = 0,
+    guidance: float = 2.0,
+    temperature: float = 1.0,
+    min_p: float = 0.2,
+) -> Film:
+    """Write a video with what comes after it, at the model's frame rate and size.
+
+    The model must have been trained on clips of two blocks or more.
+
+    Example: kinolex continue clip.mp4 --seconds 2 --out longer.mp4 --model runs/doom-lm/model
+
+    Args:
+        video: A video, GIF or folder of images, at least one block long.
+        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
+        model: Folder of a model.
+        seconds: How much to add.
+        prompt: What all of it is to show; whatever follows if left out.
+        seed: The same seed gives the same frames.
+        guidance: How much to heed the prompt; 1 for no guidance.
+        temperature: How varied; 0 for the likeliest codes.
+        min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+    """
+    check_target(out)
+    sampling = Sampling(video=Draw(temperature, min_p=min_p), guidance=guidance)
+    clip = Model.load(model).continue_video(video, seconds, prompt, seed, sampling)
+    return _written(clip, out, prompt or "", seed)
+
+
+def infill(
+    stills: list[Path],
+    out: Path,
+    model: Path,
+    times: Sequence[float] = (),
+    prompt: str | None = None,
+    seed: int = 0,
+    guidance: float = 2.0,
+    context_guidance: float = 1.5,
+    rescale: float = 0.0,
+    temperature: float = 1.0,
+    min_p: float = 0.2,
+) -> Film:
+    """Make a video of which some frames are given, such as the first and the last.
+
+    The model must have been taught to: token shards with `--stills 2`, `--data.mixture.fill 0.3`.
+
+    Example: kinolex infill first.png last.png --out clip.mp4 --model runs/model
+
+    Args:
+        stills: Images, in order of time.
+        out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
+        model: Folder of a model.
+        times: Second of each; spread over the whole video if left out.
+        prompt: What it is to show; whatever lies between if left out.
+        seed: The same seed gives the same video.
+        guidance: How much to heed the prompt; 1 for no guidance.
+        context_guidance: How much to heed the stills; 1 for no guidance.
+        rescale: Share, 0 to 1, of what guidance adds to the spread of scores that is taken back.
+        temperature: How varied; 0 for the likeliest codes.
+        min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+    """
+    check_target(out)
+    loaded = Model.load(model)
+    video = Draw(temperature, min_p=min_p)
+    sampling = Sampling(
+        video=video, guidance=guidance, context_guidance=context_guidance, rescale=rescale
+    )
+    clip = loaded.infill(read_stills(loaded, stills, times or None), prompt, seed, sampling)
+    return _written(clip, out, prompt or "", seed)
+
+
+def _written(clip: Clip, out: Path, prompt: str, seed: int) -> Film:
+    write_video(clip, out)
+    length = len(clip) / clip.fps if clip.fps else 0.0
+    return Film(prompt, str(out), len(clip), clip.height, clip.width, length, seed)

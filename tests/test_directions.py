@@ -1,0 +1,206 @@
+"""Times, talks, infilling and free documents on a tiny model of random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.clip import Clip, Event
+from data.writing import write_video
+from kinolex import main
+from lm.document import Nothing, Task, Text, Time, Video
+from lm.grammar import Grammar
+from lm.guidance import combine
+from lm.infilling import read_stills, spread_times
+from lm.locating import describe, list_events, locate
+from lm.model import Decoder
+from lm.prompting import opened
+from lm.sampling import Draw, Sampling
+from lm.tasks import Model
+
+TAUGHT = ("events", "fill", "talk")
+
+
+@pytest.fixture(scope="module")
+def taught(model: Model) -> Model:
+    """The tiny model with room for several turns: with random weights it is long-winded."""
+    decoder = Decoder(replace(model.decoder.config, context=400), model.decoder.code_features)
+    decoder.load_state_dict(model.decoder.state_dict())
+    return Model(decoder, model.vocabulary, model.codec, TAUGHT)
+
+
+@pytest.fixture
+def stills(clips: list[Clip]) -> Clip:
+    return clips[0].at(torch.tensor([0, 3]))
+
+
+def test_what_was_taught_is_saved(taught: Model, tmp_path: Path) -> None:
+    taught.save(tmp_path / "m")
+    assert Model.load(tmp_path / "m").taught == set(TAUGHT)
+
+
+def test_what_was_not_taught_is_refused_with_the_remedy(
+    model: Model, clips: list[Clip], stills: Clip
+) -> None:
+    for ask in (
+        lambda: model.locate(clips[0], "it stops"),
+        lambda: model.describe(clips[0], 0.0),
+        lambda: model.events(clips[0]),
+    ):
+        with pytest.raises(ValueError, match="--data.mixture.events"):
+            ask()
+    with pytest.raises(ValueError, match="--data.mixture.fill"):
+        model.infill(stills)
+    with pytest.raises(ValueError, match="--data.mixture.talk"):
+        model.chat(clips[0], clips[1])
+
+
+def test_times_come_alike_alone_and_together(taught: Model, clips: list[Clip]) -> None:
+    events = ["it stops", "the ball falls", "a much longer event that nobody has ever seen"] * 2
+    together = locate(taught, clips, events)
+    assert together == [taught.locate(c, e) for c, e in zip(clips, events, strict=True)]
+    assert all(time.start >= 0 and (time.end is None or time.end > time.start) for time in together)
+    times = [Time(0.0, 0.25 * (i + 1)) for i in range(len(clips))]
+    said = describe(taught, clips, times)
+    assert said == [taught.describe(c, t.start, t.end) for c, t in zip(clips, times, strict=True)]
+
+
+def test_lists_of_events_are_events(taught: Model, clips: list[Clip]) -> None:
+    for listed, clip in zip(list_events(taught, clips[:2]), clips[:2], strict=True):
+        assert listed == taught.events(clip)
+        assert all(isinstance(event, Event) and event.text.strip() for event in listed)
+
+
+def test_bad_questions_about_time_are_refused(taught: Model, clips: list[Clip]) -> None:
+    with pytest.raises(ValueError, match="event is empty"):
+        taught.locate(clips[0], "  ")
+    with pytest.raises(ValueError, match="a time"):
+        taught.describe(clips[0], 1.0, 0.5)
+
+
+def test_a_talk_is_one_stream(taught: Model, clips: list[Clip]) -> None:
+    talk = taught.chat(clips[0])
+    first = talk.ask("what colour is it?")
+    talk.show(clips[1], tokens_per_frame=1)
+    kept = list(talk.items)
+    second = talk.ask("and this one?")
+    assert [type(item) for item in talk.items] == [Video, Text, Text, Video, Text, Text]
+    ids = opened(taught.vocabulary, [Task("talk"), *kept, talk.items[-2]], "<answer>")
+    state = Grammar(taught.vocabulary).start()
+    for token in ids:
+        state.push(token)
+    assert (first, second) == (talk.items[2].text, talk.items[5].text)  # pyright: ignore
+    before = list(talk.items)
+    with pytest.raises(ValueError, match="more than fit"):
+        talk.ask("what colour is it? " * 60)
+    with pytest.raises(ValueError, match="question is empty"):
+        talk.ask(" ")
+    assert talk.items == before
+    talk.forget()
+    with pytest.raises(ValueError, match="no video was shown"):
+        talk.ask("what colour is it?")
+
+
+def test_a_talk_of_one_turn_is_a_question(model: Model, clips: list[Clip]) -> None:
+    """Where nothing else was taught, a talk begins as questions were trained."""
+    talk = model.chat(clips[0])
+    assert talk.ask("what colour is it?") == model.ask(clips[0], "what colour is it?")
+
+
+def test_free_documents_are_texts_and_clips(taught: Model, clips: list[Clip]) -> None:
+    said = [
+        part for seed in range(12) for part in taught.write(seed=seed, sampling=HOT, max_new=40)
+    ]
+    assert {type(part) for part in said} >= {str}
+    start = [Text("caption", "a red ball"), Video(taught.encode(clips[0]))]
+    again = taught.write(start, seed=3, sampling=HOT, max_new=40)
+    assert [type(part) for part in again] == [
+        type(part) for part in taught.write(start, seed=3, sampling=HOT, max_new=40)
+    ]
+
+
+HOT = Sampling(text=Draw(1.0), video=Draw(1.0))
+
+
+def test_infilled_videos_follow_their_seed_and_heed_their_stills(
+    taught: Model, stills: Clip
+) -> None:
+    cold = Sampling(video=Draw(1.0), guidance=2.0, context_guidance=3.0, rescale=0.5)
+    film = taught.infill(stills, "a red ball", 4, cold)
+    assert film.frames.shape == (4, 3, 16, 24) and film.captions == ("a red ball",)
+    assert torch.equal(film.frames, taught.infill(stills, "a red ball", 4, cold).frames)
+    others = [taught.infill(stills.at(torch.tensor([0])), "a red ball", 4, cold)]
+    others.append(taught.infill(stills, None, 4, cold))
+    assert any(not torch.equal(film.frames, other.frames) for other in others)
+    late = Clip(stills.frames, stills.timestamps + 1)
+    with pytest.raises(ValueError, match="last frame is at 0.75 s"):
+        taught.infill(late)
+
+
+def test_stills_are_read_from_images(taught: Model, stills: Clip, tmp_path: Path) -> None:
+    paths = []
+    for i in range(2):
+        paths.append(tmp_path / f"{i}.png")
+        write_video(stills.at(torch.tensor([i])), paths[-1])
+    read = read_stills(taught, paths)
+    assert torch.equal(read.frames, stills.frames) and read.timestamps.tolist() == [0, 0.75]
+    assert read_stills(taught, paths, [0.25, 0.5]).timestamps.tolist() == [0.25, 0.5]
+    assert spread_times(taught, 1).tolist() == [0]
+    for times in ([0.0], [0.5, 0.25], [-1.0, 0.0]):
+        with pytest.raises(ValueError, match="time"):
+            read_stills(taught, paths, times)
+    taught.save(tmp_path / "m")
+    words = [str(path) for path in paths] + ["--times", "0", "0.5", "--model", str(tmp_path / "m")]
+    assert main(["infill", *words, "--out", str(tmp_path / "film.gif")]) == 0
+    assert (tmp_path / "film.gif").stat().st_size > 0
+
+
+def test_guidance_of_two_and_three_branches() -> None:
+    luck = torch.Generator().manual_seed(0)
+    full, null, bare = torch.randn(3, 2, 5, generator=luck)
+    two = torch.tensor([[2.0], [1.0]])
+    found = combine([full, null], two, 1.0, 0.0)
+    torch.testing.assert_close(found[0], null[0] + 2 * (full[0] - null[0]))
+    torch.testing.assert_close(found[1], full[1])
+    three = combine([full, null, bare], two, 1.5, 0.0)
+    by_hand = bare[0] + 1.5 * (null[0] - bare[0]) + 2.0 * (full[0] - null[0])
+    torch.testing.assert_close(three[0], by_hand)
+    plain = combine([full, null, bare], torch.ones(2, 1), 1.0, 0.0)
+    torch.testing.assert_close(plain, full)  # factors of 1 leave the prompt alone
+    calm = combine([full, null], torch.tensor([[5.0], [5.0]]), 1.0, 1.0)
+    torch.testing.assert_close(calm.std(-1), full.std(-1))
+    assert combine([full, null], torch.tensor([[5.0], [5.0]]), 1.0, 0.0).std() > 2 * calm.std()
+
+
+def test_negative_prompts_lead_away(taught: Model) -> None:
+    plain = taught.generate("a red ball", seed=1, guidance=4.0)
+    nothing = taught.generate("a red ball", seed=1, guidance=4.0, negative="blue")
+    assert not torch.equal(plain.frames, nothing.frames)
+    same = taught.generate("a red ball", seed=1, guidance=4.0, negative="a red ball")
+    unguided = taught.generate("a red ball", seed=1, guidance=1.0)
+    assert torch.equal(same.frames, unguided.frames)  # away from itself leads nowhere
+    assert Nothing() == Nothing()
+
+
+def test_chat_takes_lines(
+    taught: Model,
+    clips: list[Clip],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import io
+
+    taught.save(tmp_path / "m")
+    write_video(clips[0], tmp_path / "clip.gif")
+    lines = ["what colour is it?", "/show none.mp4", "/nonsense", "and how?", "", "never asked"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    assert main(["chat", str(tmp_path / "clip.gif"), "--model", str(tmp_path / "m")]) == 0
+    shown = capsys.readouterr()
+    talk = Model.load(tmp_path / "m").chat(tmp_path / "clip.gif")
+    answers = [talk.ask("what colour is it?"), talk.ask("and how?")]
+    assert len(shown.out.splitlines()) >= 2 or "\n" in "".join(answers)
+    assert "none.mp4" in shown.err and "/show FILE and /forget" in shown.err

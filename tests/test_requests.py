@@ -1,0 +1,128 @@
+"""Requests in a file: all answered, errors kept apart, a stopped run gone on with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data.clip import Clip
+from data.writing import write_video
+from kinolex import COMMANDS, main
+from lm.model import Decoder
+from lm.requests import TASKS, run_requests
+from lm.tasks import Model
+
+
+@pytest.fixture(scope="module")
+def folder(model: Model, clips: list[Clip], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("requests")
+    decoder = Decoder(replace(model.decoder.config, context=900), model.decoder.code_features)
+    decoder.load_state_dict(model.decoder.state_dict())
+    Model(decoder, model.vocabulary, model.codec, ("events", "fill", "talk")).save(made / "m")
+    for i, clip in enumerate(clips[:3]):
+        write_video(clip, made / f"{i}.gif")
+        write_video(clip.at(torch.tensor([0])), made / f"{i}.png")
+    return made
+
+
+def written(path: Path, requests: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(request) + "\n" for request in requests))
+    return path
+
+
+def results(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_direction_takes_requests() -> None:
+    assert {name for name, c in COMMANDS.items() if c.takes_requests} == set(TASKS)
+
+
+def requests_of(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
+    clip = str(folder / "0.gif")
+    return {
+        "caption": [{"video": clip}],
+        "ask": [
+            {"video": clip, "question": "what?"},
+            {"video": clip, "question": "what?", "choices": ["red", "blue"]},
+        ],
+        "chat": [{"video": clip, "questions": ["what?", "and then?"]}],
+        "recognize": [{"video": clip, "labels": ["falls", "rises"], "normalise": True}],
+        "locate": [{"video": clip, "event": "it stops"}],
+        "events": [{"video": clip}, {"video": clip, "start": 0.0, "end": 0.5}],
+        "generate": [{"prompt": "red", "out": str(out / "g.gif"), "seed": 2, "negative": "blue"}],
+        "continue": [{"video": clip, "seconds": 0.5, "out": str(out / "c.gif")}],
+        "infill": [{"stills": [str(folder / "0.png")], "out": str(out / "i.gif"), "seed": 1}],
+    }
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_requests_are_answered_as_the_command_does(folder: Path, task: str, tmp_path: Path) -> None:
+    asked = requests_of(folder, tmp_path)[task]
+    out = tmp_path / "out.jsonl"
+    report = run_requests(task, written(tmp_path / "in.jsonl", asked), out, folder / "m")
+    found = results(out)
+    assert [line["request"] for line in found] == asked
+    assert all("result" in line for line in found), found
+    assert (report.answered, report.failed, report.requests) == (len(asked), 0, len(asked))
+    model, clip = Model.load(folder / "m"), folder / "0.gif"
+    if task == "caption":
+        assert found[0]["result"] == model.caption(clip)
+    elif task == "ask":
+        assert found[1]["result"] == model.ask(clip, "what?", ["red", "blue"])
+    elif task == "locate":
+        assert found[0]["result"]["start"] == model.locate(clip, "it stops").start
+    elif task in ("generate", "continue", "infill"):
+        assert Path(asked[0]["out"]).stat().st_size > 0
+
+
+def test_one_bad_request_does_not_keep_others_from_being_answered(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [{"video": str(folder / f"{name}.gif")} for name in ("0", "none", "1")]
+    written(tmp_path / "in.jsonl", asked)
+    words = ["--jsonl", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out.jsonl")]
+    assert main(["caption", *words, "--model", str(folder / "m"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["failed"] == 1
+    found = results(tmp_path / "out.jsonl")
+    assert [line["line"] for line in found] == [1, 2, 3]
+    assert "none.gif" in found[1]["error"] and "result" in found[0] and "result" in found[2]
+
+
+def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
+    asked = [{"video": str(folder / f"{i % 3}.gif")} for i in range(5)]
+    source, out = written(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl"
+    run_requests("caption", source, out, folder / "m")
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    out.write_bytes(b"".join(lines[:2]) + lines[2][:7])  # killed in the middle of a line
+    assert run_requests("caption", source, out, folder / "m").resumed_at == 2
+    assert out.read_bytes() == whole
+    assert run_requests("caption", source, out, folder / "m").resumed_at == 5
+    written(source, asked[::-1])
+    with pytest.raises(ValueError, match="holds other results"):
+        run_requests("caption", source, out, folder / "m")
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "give an object"),
+        ('{"video": "a", "qestion": "b"}', "did you mean 'question'"),
+        ('{"video": "a"}', "no question; add it"),
+    ],
+)
+def test_lines_that_are_no_requests_are_named(
+    folder: Path, tmp_path: Path, line: str, message: str
+) -> None:
+    (tmp_path / "in.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match=message) as error:
+        run_requests("ask", tmp_path / "in.jsonl", tmp_path / "out.jsonl", folder / "m")
+    assert "in.jsonl:1" in str(error.value)
