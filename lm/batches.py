@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as List
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,10 +67,70 @@ class Batch:
         """Places in the rows, padding included."""
         return self.ids.numel()
 
+    @property
+    def learned(self) -> Tensor:
+        """Which of all tokens but the first of each row a loss falls on, bool (B, L - 1)."""
+        return (self.weights[:, 1:] > 0) & (self.positions[:, 1:] > 0)  # a first has no past
+
     def to(self, device: torch.device | str) -> Batch:
         segments = None if self.segments is None else self.segments.to(device)
         names = [f.name for f in fields(self) if f.name != "segments"]
         return Batch(**{n: getattr(self, n).to(device) for n in names}, segments=segments)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What goes through a model at once: a step on one device, or one of its parts."""
+
+    batches: list[Batch]
+    totals: Tensor  # (3,) float32: summed loss weights by modality of the device's whole step
+    parts: int = 1  # passes of the step; their gradients add up
+
+    @property
+    def num_tokens(self) -> int:
+        """Places in the rows, padding included."""
+        return sum(batch.num_tokens for batch in self.batches)
+
+    def to(self, device: torch.device | str) -> Pass:
+        batches = [batch.to(device) for batch in self.batches]
+        return Pass(batches, self.totals.to(device), self.parts)
+
+
+def weight_totals(batches: List[Batch]) -> Tensor:
+    """The summed loss weights of structure, text and video, float32 (3,)."""
+    kinds, values = [], []
+    for batch in batches:
+        kinds.append(batch.modality[:, 1:][batch.learned].long())
+        values.append(batch.weights[:, 1:][batch.learned])
+    return torch.bincount(torch.cat(kinds), torch.cat(values), minlength=3).float()
+
+
+def passes(
+    sequences: List[Sequence], vocabulary: Vocabulary, *, parts: int = 1, row: int | None = None
+) -> list[Pass]:
+    """The passes of one step.
+
+    Args:
+        sequences: The step's documents.
+        vocabulary: Their id space.
+        parts: Passes, of equally many documents as far as that goes.
+        row: Places in a row to pack documents into; None: rows hold one each, grouped by length.
+
+    Raises:
+        ValueError: there are fewer documents than parts.
+    """
+    if not 1 <= parts <= len(sequences):
+        raise ValueError(
+            f"a step of {len(sequences)} documents in {parts} passes: raise data.batch_size or "
+            "lower trainer.accumulate_grad_batches"
+        )
+    bounds = [len(sequences) * part // parts for part in range(parts + 1)]
+    made = []
+    for start, stop in pairwise(bounds):
+        some = sequences[start:stop]
+        made.append(grouped(some, vocabulary) if row is None else [pack(some, vocabulary, row)])
+    totals = weight_totals([batch for batches in made for batch in batches])
+    return [Pass(batches, totals, parts) for batches in made]
 
 
 class Documents:
@@ -91,10 +152,17 @@ class Documents:
         self.seed = seed
         self._nothing = write_item(Nothing(), corpus.vocabulary)
 
-    def draw(self, step: int, indices: List[int], rank: int = 0) -> list[Sequence]:
-        """One document for each example number; the same for the same (seed, step, rank)."""
-        rng = np.random.default_rng((self.seed, step, rank))
-        return [self.document(index, rng) for index in indices]
+    def draw(self, step: int, indices: List[int], first: int = 0) -> list[Sequence]:
+        """One document for each example number.
+
+        Each follows from (seed, step, its place in the step) alone, so that however many devices
+        share a step, its documents are the same; `first` is the place of the first of these.
+        """
+        places = enumerate(indices, first)
+        return [
+            self.document(index, np.random.default_rng((self.seed, step, place)))
+            for place, index in places
+        ]
 
     def document(self, index: int, rng: np.random.Generator) -> Sequence:
         """A random document about example `index`.

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from lm.batches import Batch
+from lm.batches import Batch, Pass
 from lm.loss import Loss, language_loss
 from lm.model import Decoder, DecoderConfig, Sizes
 from lm.vocabulary import Vocabulary
-from tokenizer.optimisation import MuonAdamW, Schedule
+from tokenizer.optimisation import Average, MuonAdamW, Schedule
+from tokenizer.ranks import sum_over_ranks
 
 MAX_LEVELS = 32  # values of a code vector's dimension up to which they are told one-hot
 
@@ -44,6 +47,10 @@ class Recipe:
     """Weight of the mean loss over video codes."""
     z_loss: float = 0.0
     """Weight of the squared log of the softmax's denominator."""
+    average: float = 0.0
+    """Decay of averaged weights that are saved and evaluated in place of the last; 0: none."""
+    checkpointing: bool = False
+    """Compute blocks once more in the backward pass rather than keep what they computed."""
 
     @property
     def weights(self) -> tuple[float, float, float]:
@@ -117,9 +124,18 @@ def make_optimizer(decoder: Decoder, recipe: Recipe) -> MuonAdamW:
     )
 
 
-def training_loss(decoder: Decoder, batches: Sequence[Batch], recipe: Recipe) -> Loss:
-    """The loss of one step's batches, with gradients."""
-    return language_loss(decoder, batches, recipe.weights, recipe.z_loss)
+def recompute_blocks(decoder: Decoder) -> None:
+    """Let blocks keep their inputs alone for the backward pass, which computes the rest again."""
+    for block in decoder.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def training_loss(decoder: Decoder, step: Pass | Sequence[Batch], recipe: Recipe) -> Loss:
+    """The loss of one step's batches, or this pass's share of it, with gradients."""
+    if isinstance(step, Pass):
+        totals = sum_over_ranks(step.totals)
+        return language_loss(decoder, step.batches, recipe.weights, recipe.z_loss, totals)
+    return language_loss(decoder, step, recipe.weights, recipe.z_loss)
 
 
 class Learner:
@@ -128,6 +144,9 @@ class Learner:
     def __init__(self, decoder: Decoder, recipe: Recipe | None = None) -> None:
         self.decoder, self.recipe = decoder, recipe or Recipe()
         self.optimizer = make_optimizer(decoder, self.recipe)
+        self.average = Average(decoder, self.recipe.average) if self.recipe.average else None
+        if self.recipe.checkpointing:
+            recompute_blocks(decoder)
         self.step_number = 0
         self.num_skipped = 0  # steps whose loss or gradient was not finite
 
@@ -144,6 +163,8 @@ class Learner:
         else:
             self.optimizer.set_factor(self.recipe.schedule.factor(self.step_number, progress))
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.decoder)
         self.step_number += 1
         return StepReport(
             loss=float(loss.total.detach()),
@@ -155,7 +176,9 @@ class Learner:
         )
 
     def finished(self) -> Decoder:
-        """The decoder in eval mode."""
+        """The decoder with its averaged weights, if any, in eval mode; call it when all is done."""
+        if self.average is not None:
+            self.average.copy_to(self.decoder)
         return self.decoder.eval()
 
     def state_dict(self) -> dict[str, Any]:
@@ -163,6 +186,7 @@ class Learner:
         return {
             "decoder": self.decoder.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "step": self.step_number,
             "num_skipped": self.num_skipped,
         }
@@ -170,4 +194,6 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.decoder.load_state_dict(state["decoder"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.step_number, self.num_skipped = int(state["step"]), int(state["num_skipped"])
