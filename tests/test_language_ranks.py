@@ -1,4 +1,4 @@
-"""Two processes, sharded or not, learn what one learns; killed runs go on as if nothing had been."""
+"""Two processes, sharded or not, learn what one does; killed runs go on as if nothing had been."""
 
 from __future__ import annotations
 
@@ -47,9 +47,12 @@ def run(
             optimizer = super().configure_optimizers()
             if lr is None:
                 return optimizer
-            plain = torch.optim.SGD(self.decoder.parameters(), lr=lr)  # type: ignore[union-attr]
-            plain.set_factor = lambda factor: None  # type: ignore[attr-defined]
-            return plain
+            assert self.decoder is not None
+            return torch.optim.SGD(self.decoder.parameters(), lr=lr)
+
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if lr is None:
+                super().on_train_batch_start(batch, batch_idx)
 
         def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
             if (batch_idx + 1) % batch.parts or not self.trainer.is_global_zero:
