@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
 
 from tokenizer.fitting import FitReport, fit
 
@@ -109,7 +110,7 @@ def runs(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(work, (port, run_folder / "tokens", folder), nprocs=2)
+    spawn(work, (port, run_folder / "tokens", folder), nprocs=2)
     return folder
 
 
@@ -157,10 +158,10 @@ def test_a_killed_run_goes_on_to_the_last_bit(
     run_folder: Path, tmp_path: Path, kill_at: int, options: list[str]
 ) -> None:
     tokens = run_folder / "tokens"
-    spawn = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn")
 
     def start(out: Path, kill_at: int | None, *more: str) -> int | None:
-        process = spawn.Process(target=alone, args=(tokens, out, kill_at, *options, *more))
+        process = context.Process(target=alone, args=(tokens, out, kill_at, *options, *more))
         process.start()
         process.join()
         return process.exitcode
