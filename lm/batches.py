@@ -7,7 +7,7 @@ layout used at inference occurs in training. Knows no model and no trainer.
 from __future__ import annotations
 
 from collections.abc import Sequence as List
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from lm.corpus import Corpus, Spelled
 from lm.document import Nothing
 from lm.segments import BRANCHES
-from lm.sequence import Sequence, Span, join, write_item
+from lm.sequence import TEXT, VIDEO, Sequence, Span, join, write_item
 
 if TYPE_CHECKING:
     from lm.vocabulary import Vocabulary
@@ -38,6 +38,10 @@ class Mixture:
     prompt_text: loss weight of captions and questions that stand as prompts.
     prompt_video: loss weight of the video that stands before its texts.
     rates: tokens a block at which clips are shown besides the full rate; each with equal chance.
+    full: show clips at the full rate, too; otherwise at `rates` alone.
+    corrupt: share of codes that are read as random ones while the true ones are still predicted, so
+        that a model learns to go on from its own mistakes. Only codes that no text with a loss
+        comes after: what is said of a video is true of what was seen.
     """
 
     generate: float = 0.5
@@ -49,6 +53,8 @@ class Mixture:
     prompt_text: float = 0.0
     prompt_video: float = 0.0
     rates: tuple[int, ...] = ()
+    full: bool = True
+    corrupt: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Batch:
     modality: Tensor  # (B, L) uint8
     slots: Tensor  # (B, L) int64
     segments: Tensor | None  # (B, L) int64; None where every token sees all before it
+    inputs: Tensor | None = None  # (B, L) int64; None where they are the ids
 
     @property
     def num_tokens(self) -> int:
@@ -73,9 +80,8 @@ class Batch:
         return (self.weights[:, 1:] > 0) & (self.positions[:, 1:] > 0)  # a first has no past
 
     def to(self, device: torch.device | str) -> Batch:
-        segments = None if self.segments is None else self.segments.to(device)
-        names = [f.name for f in fields(self) if f.name != "segments"]
-        return Batch(**{n: getattr(self, n).to(device) for n in names}, segments=segments)
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{n: None if t is None else t.to(device) for n, t in tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,10 @@ def passes(
     return [Pass(batches, totals, parts) for batches in made]
 
 
+class TooLong(ValueError):
+    """A document that is longer than the context."""
+
+
 class Documents:
     """Draws a step's documents.
 
@@ -148,6 +158,8 @@ class Documents:
     ) -> None:
         self.corpus = corpus
         self.mixture = mixture or Mixture()
+        if not 0 <= self.mixture.corrupt <= 1:
+            raise ValueError(f"mixture.corrupt={self.mixture.corrupt}: give a share, 0 to 1")
         self.context = context
         self.seed = seed
         self._nothing = write_item(Nothing(), corpus.vocabulary)
@@ -158,17 +170,25 @@ class Documents:
         Each follows from (seed, step, its place in the step) alone, so that however many devices
         share a step, its documents are the same; `first` is the place of the first of these.
         """
-        places = enumerate(indices, first)
-        return [
-            self.document(index, np.random.default_rng((self.seed, step, place)))
-            for place, index in places
-        ]
+        return [self.one(index, step, place) for place, index in enumerate(indices, first)]
+
+    def one(self, index: int, *luck: int) -> Sequence:
+        """A document about example `index`, the same for the same seed and luck.
+
+        Raises:
+            TooLong: it is longer than the context.
+        """
+        rng = np.random.default_rng((self.seed, *luck))
+        sequence = self.document(index, rng)
+        if self.mixture.corrupt:
+            sequence = corrupted(sequence, self.mixture.corrupt, self.corpus.vocabulary, rng)
+        return sequence
 
     def document(self, index: int, rng: np.random.Generator) -> Sequence:
         """A random document about example `index`.
 
         Raises:
-            ValueError: the video alone is longer than the context.
+            TooLong: the video alone is longer than the context.
         """
         mixture, spelled = self.mixture, self.corpus.spelled(index)
         video = self._video(index, spelled, rng)
@@ -222,17 +242,29 @@ class Documents:
         rates = self.mixture.rates
         if not rates:
             return spelled.video
-        choice = int(rng.integers(len(rates) + 1))
+        choice = int(rng.integers(len(rates) + self.mixture.full))
         full = max(len(block) for block in spelled.tokens.codes)
         if choice == len(rates) or rates[choice] >= full:
             return spelled.video
         return self.corpus.at_rate(index, rates[choice])
 
-    def _too_long(self, length: int) -> ValueError:
-        return ValueError(
+    def _too_long(self, length: int) -> TooLong:
+        return TooLong(
             f"a document of {length + 2} tokens in a context of {self.context}: raise the model's "
             "context, encode at fewer tokens a frame, or cut the clips shorter"
         )
+
+
+def corrupted(
+    sequence: Sequence, share: float, vocabulary: Vocabulary, rng: np.random.Generator
+) -> Sequence:
+    """A document with this share of its codes read as random ones; see `Mixture.corrupt`."""
+    learned = (sequence.modality == TEXT) & (sequence.weights > 0)
+    texts_to_come = learned.flip(0).cumsum(0).flip(0)  # (L,)
+    free = (sequence.modality == VIDEO) & (texts_to_come == 0)
+    chosen = free & torch.from_numpy(rng.random(len(sequence)) < share)
+    codes = rng.integers(vocabulary.video_start, len(vocabulary), len(sequence))
+    return replace(sequence, inputs=torch.where(chosen, torch.from_numpy(codes), sequence.ids))
 
 
 def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:
@@ -248,9 +280,13 @@ def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:
         slots=torch.zeros(rows, length, dtype=torch.int64),
         segments=None if plain else torch.full((rows, length), -1),  # padding sees only itself
     )
+    if any(s.inputs is not None for s in sequences):
+        batch = replace(batch, inputs=batch.ids.clone())
     for row, sequence in enumerate(sequences):
         n = len(sequence)
         batch.ids[row, :n] = sequence.ids
+        if batch.inputs is not None:
+            batch.inputs[row, :n] = sequence.ids if sequence.inputs is None else sequence.inputs
         batch.weights[row, :n] = sequence.weights
         batch.modality[row, :n] = sequence.modality
         batch.slots[row, :n] = sequence.slots
@@ -298,7 +334,10 @@ def pack(sequences: List[Sequence], vocabulary: Vocabulary, length: int) -> Batc
 
 
 def _chain(sequences: List[Sequence]) -> Sequence:
-    parts = {f.name: torch.cat([getattr(s, f.name) for s in sequences]) for f in fields(Sequence)}
+    names = [f.name for f in fields(Sequence) if f.name != "inputs"]
+    parts = {name: torch.cat([getattr(s, name) for s in sequences]) for name in names}
+    if any(s.inputs is not None for s in sequences):
+        parts["inputs"] = torch.cat([s.ids if s.inputs is None else s.inputs for s in sequences])
     sizes = torch.tensor([len(s) for s in sequences])
     parts["segments"] += BRANCHES * torch.arange(len(sequences)).repeat_interleave(sizes)
     return Sequence(**parts)

@@ -104,8 +104,9 @@ def token_losses(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tenso
 def _states(model: Decoder, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Hidden state, target, modality and weight wherever a loss falls."""
     packed = batch.segments is not None
+    read = batch.ids if batch.inputs is None else batch.inputs
     hidden = model(
-        batch.ids[:, :-1],
+        read[:, :-1],
         slots=batch.slots[:, :-1],
         positions=batch.positions[:, :-1] if packed else None,
         segments=batch.segments[:, :-1] if batch.segments is not None else None,

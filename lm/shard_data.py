@@ -6,6 +6,8 @@ Each step's documents follow from (seed, step) alone. What stands in them is `lm
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule
@@ -13,8 +15,9 @@ from torch.utils.data import DataLoader
 
 from data.order import ShuffledBatches, StepLoader
 from data.shards import TokenShards
-from lm.batches import Documents, Mixture, Pass, passes
+from lm.batches import Mixture, Pass, passes
 from lm.corpus import Corpus, make_vocabulary
+from lm.curriculum import Curriculum, Stage, check_stages
 from lm.model import Sizes
 from lm.vocabulary import Vocabulary
 from tokenizer.encoding import read_record
@@ -30,6 +33,7 @@ class ShardData(LightningDataModule):
         batch_size: Documents of a step on each device. `trainer.accumulate_grad_batches` lets them
             pass in so many parts, which takes less memory and changes nothing that is learned.
         mixture: What documents are made of.
+        curriculum: Stages of shorter documents or lower rates, as shares of trainer.max_steps.
         packing: Put several documents in a row of the model's context, told apart by segments;
             otherwise rows hold one each, grouped by length.
         num_pieces: Most text pieces beyond bytes and characters.
@@ -44,6 +48,7 @@ class ShardData(LightningDataModule):
         held_out: Path | None = None,
         batch_size: int = 16,
         mixture: Mixture = Mixture(),  # noqa: B008 (frozen)
+        curriculum: tuple[Stage, ...] = (),
         packing: bool = False,
         num_pieces: int = 512,
         watched: int = 256,
@@ -53,6 +58,7 @@ class ShardData(LightningDataModule):
         super().__init__()
         self.shards, self.held_out_path = Path(shards), held_out
         self.batch_size, self.mixture, self.packing = batch_size, mixture, packing
+        self.curriculum = curriculum
         self.num_pieces, self.watched, self.workers, self.seed = num_pieces, watched, workers, seed
         self.corpus: Corpus | None = None
         self.held_out: Corpus | None = None
@@ -73,11 +79,15 @@ class ShardData(LightningDataModule):
         if self.corpus is not None:
             return
         records = _open_shards(self.shards)
+        if self.trainer is not None:
+            check_stages(self.curriculum, self.trainer.max_steps)
+        stages = [stage.rates for stage in self.curriculum]
+        rates = tuple(dict.fromkeys(chain(self.mixture.rates, *stages)))
         vocabulary = make_vocabulary(
             records,
             _layout(records),
             num_pieces=self.num_pieces,
-            rates=self.mixture.rates,
+            rates=rates,
         )
         self.corpus = Corpus(records, vocabulary)
         if self.held_out_path is not None:
@@ -98,11 +108,15 @@ class ShardData(LightningDataModule):
         rank, size = trainer.global_rank, self.batch_size
         order = ShuffledBatches(len(self.corpus), size, self.seed, rank, trainer.world_size)
         fetch = _Fetch(
-            self.corpus,
-            self.mixture,
-            self.context,
-            self.packing,
-            self.seed,
+            Curriculum(
+                self.corpus,
+                self.mixture,
+                self.curriculum,
+                trainer.max_steps,
+                context=self.context,
+                seed=self.seed,
+            ),
+            row=self.context if self.packing else None,
             first=rank * size,
             parts=trainer.accumulate_grad_batches,
         )
@@ -113,7 +127,9 @@ class ShardData(LightningDataModule):
         assert self.held_out is not None
         size = min(self.watched, len(self.held_out))
         order = ShuffledBatches(size, min(self.batch_size, size), seed=0)
-        fetch = _Fetch(self.held_out, self.mixture, self.context, self.packing)
+        true = replace(self.mixture, corrupt=0.0)
+        documents = Curriculum(self.held_out, true, context=self.context)
+        fetch = _Fetch(documents, row=self.context if self.packing else None)
         steps = StepLoader(order, fetch, num_steps=-(-size // order.batch_size))
         return Passes(DataLoader(steps, batch_size=None, num_workers=0))
 
@@ -142,24 +158,16 @@ def _open_shards(path: Path) -> TokenShards:
     return records
 
 
+@dataclass(frozen=True)
 class _Fetch:
     """The passes of one step on one device."""
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        mixture: Mixture,
-        context: int,
-        packing: bool,
-        seed: int = 0,
-        *,
-        first: int = 0,  # place in the step of this device's first document
-        parts: int = 1,
-    ) -> None:
-        self.documents = Documents(corpus, mixture, context=context, seed=seed)
-        self.vocabulary, self.row = corpus.vocabulary, context if packing else None
-        self.first, self.parts = first, parts
+    documents: Curriculum
+    row: int | None  # places in a row to pack into
+    first: int = 0  # place in the step of this device's first document
+    parts: int = 1
 
     def __call__(self, step: int, indices: list[int]) -> list[Pass]:
         sequences = self.documents.draw(step, indices, self.first)
-        return passes(sequences, self.vocabulary, parts=self.parts, row=self.row)
+        vocabulary = self.documents.corpus.vocabulary
+        return passes(sequences, vocabulary, parts=self.parts, row=self.row)
