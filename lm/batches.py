@@ -80,8 +80,8 @@ class Batch:
         return (self.weights[:, 1:] > 0) & (self.positions[:, 1:] > 0)  # a first has no past
 
     def to(self, device: torch.device | str) -> Batch:
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{n: None if t is None else t.to(device) for n, t in tensors.items()})
+        tensors = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return replace(self, **{name: t.to(device) for name, t in tensors if t is not None})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from lm.batches import Batch, Pass
 from lm.loss import Loss, language_loss
 from lm.model import Decoder, DecoderConfig, Sizes
 from lm.vocabulary import Vocabulary
+from lm.width import rate_factor, scale_weights
 from tokenizer.optimisation import Average, MuonAdamW, Schedule
 from tokenizer.ranks import sum_over_ranks
 
@@ -31,6 +32,8 @@ class Recipe:
 
     schedule: Schedule = field(default_factory=Schedule)
     """Learning rate over the run."""
+    matrices: Literal["muon", "adamw"] = "muon"
+    """What trains the blocks' matrices; with adamw `matrix_lr` has no effect."""
     matrix_lr: float = 0.02
     """Peak learning rate of Muon, for the blocks' matrices."""
     lr: float = 3e-3
@@ -39,6 +42,9 @@ class Recipe:
     """Decoupled weight decay of matrices."""
     clip: float = 1.0
     """Largest gradient norm."""
+    base_width: int | None = None
+    """Width for which the rates were found, to carry them over to the model's, see `lm.width`; None
+    takes them, and the first weights, as they are."""
     structure: float = 0.1
     """Weight of the mean loss over marks and headers."""
     text: float = 1.0
@@ -90,7 +96,11 @@ def code_features(vectors: Tensor) -> Tensor:
 
 
 def make_decoder(
-    vocabulary: Vocabulary, features: Tensor, sizes: Sizes | None = None, seed: int = 0
+    vocabulary: Vocabulary,
+    features: Tensor,
+    sizes: Sizes | None = None,
+    seed: int = 0,
+    base_width: int | None = None,
 ) -> Decoder:
     """A decoder with fresh weights.
 
@@ -99,6 +109,7 @@ def make_decoder(
         features: What is known of each code, float (codes, any), see `code_features`.
         sizes: Of the network.
         seed: Of the weights.
+        base_width: As in `Recipe`.
     """
     sizes = sizes or Sizes()
     config = DecoderConfig(
@@ -110,17 +121,22 @@ def make_decoder(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Decoder(config, features)
+        decoder = Decoder(config, features)
+    if base_width is not None:
+        scale_weights(decoder, base_width)
+    return decoder
 
 
 def make_optimizer(decoder: Decoder, recipe: Recipe) -> MuonAdamW:
-    """Muon for the blocks' matrices, AdamW for the rest."""
+    """Muon for the blocks' matrices, if the recipe says so, AdamW for the rest."""
+    ratio = 1.0 if recipe.base_width is None else recipe.base_width / decoder.config.width
     return MuonAdamW(
         decoder.named_parameters(),
         matrix_lr=recipe.matrix_lr,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
-        is_matrix=lambda name, _: name.startswith("blocks."),
+        is_matrix=lambda name, _: recipe.matrices == "muon" and name.startswith("blocks."),
+        scale=partial(rate_factor, ratio=ratio),
     )
 
 

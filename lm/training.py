@@ -99,7 +99,9 @@ class LanguageTraining(LightningModule):
         if self.decoder is not None:
             return
         features = code_features(self.codec.code_vectors())
-        self.decoder = make_decoder(self.data.vocabulary, features, self.sizes, self.seed)
+        self.decoder = make_decoder(
+            self.data.vocabulary, features, self.sizes, self.seed, self.recipe.base_width
+        )
         if self.recipe.checkpointing:
             recompute_blocks(self.decoder)
         if self.compiled:

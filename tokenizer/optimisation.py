@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from tokenizer.ranks import like, whole
 
 
+PORTION = 2**26  # numbers of matrices that Muon updates together, each whole on every rank
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Learning rate over a run, as a factor of its peak.
@@ -68,6 +71,18 @@ def orthogonalised(matrices: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
     return [y if x.shape[0] <= x.shape[1] else y.mT for x, y in zip(matrices, done, strict=True)]
 
 
+def _portions(matrices: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Matrices in turn, as many together as memory for their updates allows."""
+    portion: list[Tensor] = []
+    for matrix in matrices:
+        if portion and sum(p.numel() for p in portion) + matrix.numel() > PORTION:
+            yield portion
+            portion = []
+        portion.append(matrix)
+    if portion:
+        yield portion
+
+
 class MuonAdamW(torch.optim.Optimizer):
     """Muon for matrices and flattened convolution kernels, AdamW for all other parameters.
 
@@ -82,6 +97,7 @@ class MuonAdamW(torch.optim.Optimizer):
         betas: AdamW's averaging; also of Muon's momentum in the first place.
         weight_decay: Decoupled, of matrices only.
         is_matrix: Tells which parameters of two or more dimensions go to Muon, by name.
+        scale: Factor by name on AdamW's learning rate of what has two or more dimensions.
     """
 
     def __init__(
@@ -93,12 +109,17 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.01,
         momentum: float = 0.95,
         is_matrix: Callable[[str, Tensor], bool] | None = None,
+        scale: Callable[[str], float] | None = None,
     ) -> None:
         named = [(name, p) for name, p in parameters if p.requires_grad]
         chosen = is_matrix or (lambda name, p: True)
         matrices = [p for name, p in named if p.ndim >= 2 and chosen(name, p)]
         taken = {id(p) for p in matrices}
-        rest = [p for _, p in named if id(p) not in taken]
+        rest = [(name, p) for name, p in named if id(p) not in taken]
+        scaled: dict[float, list[nn.Parameter]] = {}
+        for name, p in rest:
+            if p.ndim >= 2:
+                scaled.setdefault(1.0 if scale is None else scale(name), []).append(p)
         groups: list[dict[str, Any]] = [
             {
                 "params": matrices,
@@ -108,16 +129,19 @@ class MuonAdamW(torch.optim.Optimizer):
                 "momentum": momentum,
                 "weight_decay": weight_decay,
             },
+            *(
+                {
+                    "params": some,
+                    "lr": lr * factor,
+                    "peak": lr * factor,
+                    "kind": "adamw",
+                    "betas": betas,
+                    "weight_decay": weight_decay / factor,  # what is left each step stays the same
+                }
+                for factor, some in scaled.items()
+            ),
             {
-                "params": [p for p in rest if p.ndim >= 2],
-                "lr": lr,
-                "peak": lr,
-                "kind": "adamw",
-                "betas": betas,
-                "weight_decay": weight_decay,
-            },
-            {
-                "params": [p for p in rest if p.ndim < 2],
+                "params": [p for _, p in rest if p.ndim < 2],
                 "lr": lr,
                 "peak": lr,
                 "kind": "adamw",
@@ -143,12 +167,14 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _muon(self, group: dict[str, Any]) -> None:
+        for members in _portions([p for p in group["params"] if p.grad is not None]):
+            self._muon_portion(group, members)
+
+    def _muon_portion(self, group: dict[str, Any], members: list[Tensor]) -> None:
         lr, beta, decay = group["lr"], group["momentum"], group["weight_decay"]
-        members = [p for p in group["params"] if p.grad is not None]
-        if not members:
-            return
         ahead = []
         for p in members:
+            assert p.grad is not None
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
             average = self.state[p]["momentum"].lerp_(p.grad, 1 - beta)
