@@ -247,10 +247,11 @@ def prepare(
     argv: Sequence[str],
     prog: str,
     default_out: str = "runs/fit",
+    cli_class: type[FitCLI] = FitCLI,
 ) -> FitCLI:
     """What `fit` runs: model, data and trainer by the same arguments, before any step or file."""
     with _quiet():
-        return FitCLI(
+        return cli_class(
             model_class,
             datamodule_class,
             args=list(argv),

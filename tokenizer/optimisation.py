@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from tokenizer.ranks import like, whole
 
-
 PORTION = 2**26  # numbers of matrices that Muon updates together, each whole on every rank
 
 
