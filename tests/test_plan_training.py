@@ -81,7 +81,9 @@ def test_recomputed_blocks_keep_little() -> None:
 
 def test_sharding_divides_states_and_nothing_else() -> None:
     config, recipe = shape(), Recipe(matrices="adamw", average=0.9)
-    alone, ddp, fsdp = (memory(config, recipe, 100.0, n, s) for n, s in ((1, 0), (8, 0), (8, 1)))
+    alone, ddp, fsdp = (
+        memory(config, recipe, 100.0, n, s) for n, s in ((1, False), (8, False), (8, True))
+    )
     total = 4 * Decoder(config).num_parameters
     assert (alone.weights, alone.gradients, alone.optimizer) == (2 * total, total, 2 * total)
     assert ddp.weights == alone.weights and ddp.peak > alone.peak
