@@ -138,6 +138,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "info": Command("tokenizer.file_commands:info", "what a token file holds", ("file",)),
     "lm fit": Command("lm.training:fit", "train the language model", takes_argv=True),
+    "lm plan-training": Command(
+        "lm.plan_training:plan_training",
+        "memory, speed and days of a training, before it starts",
+        several=("config", "devices"),
+    ),
     "lm evaluate": Command("lm.commands:evaluate", "captions, answers and generation, scored"),
     "lm show-sequence": Command(
         "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)

@@ -6,7 +6,8 @@ What stands in a document is drawn by `lm.layouts`. Knows no model and no traine
 from __future__ import annotations
 
 from collections.abc import Sequence as List
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from lm.corpus import Corpus, Spelled
 from lm.document import Nothing, Task
 from lm.layouts import Layouts, Mixture
 from lm.segments import BRANCHES
-from lm.sequence import Sequence, Span, join, write_item
+from lm.sequence import TEXT, VIDEO, Sequence, Span, join, write_item
 from lm.vocabulary import TASKS, Vocabulary
 
 
@@ -30,16 +31,80 @@ class Batch:
     modality: Tensor  # (B, L) uint8
     slots: Tensor  # (B, L) int64
     segments: Tensor | None  # (B, L) int64; None where every token sees all before it
+    inputs: Tensor | None = None  # (B, L) int64; None where they are the ids
 
     @property
     def num_tokens(self) -> int:
         """Places in the rows, padding included."""
         return self.ids.numel()
 
+    @property
+    def learned(self) -> Tensor:
+        """Which of all tokens but the first of each row a loss falls on, bool (B, L - 1)."""
+        return (self.weights[:, 1:] > 0) & (self.positions[:, 1:] > 0)  # a first has no past
+
     def to(self, device: torch.device | str) -> Batch:
-        segments = None if self.segments is None else self.segments.to(device)
-        names = [f.name for f in fields(self) if f.name != "segments"]
-        return Batch(**{n: getattr(self, n).to(device) for n in names}, segments=segments)
+        tensors = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return replace(self, **{name: t.to(device) for name, t in tensors if t is not None})
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What goes through a model at once: a step on one device, or one of its parts."""
+
+    batches: list[Batch]
+    totals: Tensor  # (3,) float32: summed loss weights by modality of the device's whole step
+    parts: int = 1  # passes of the step; their gradients add up
+
+    @property
+    def num_tokens(self) -> int:
+        """Places in the rows, padding included."""
+        return sum(batch.num_tokens for batch in self.batches)
+
+    def to(self, device: torch.device | str) -> Pass:
+        batches = [batch.to(device) for batch in self.batches]
+        return Pass(batches, self.totals.to(device), self.parts)
+
+
+def weight_totals(batches: List[Batch]) -> Tensor:
+    """The summed loss weights of structure, text and video, float32 (3,)."""
+    kinds, values = [], []
+    for batch in batches:
+        kinds.append(batch.modality[:, 1:][batch.learned].long())
+        values.append(batch.weights[:, 1:][batch.learned])
+    return torch.bincount(torch.cat(kinds), torch.cat(values), minlength=3).float()
+
+
+def passes(
+    sequences: List[Sequence], vocabulary: Vocabulary, *, parts: int = 1, row: int | None = None
+) -> list[Pass]:
+    """The passes of one step.
+
+    Args:
+        sequences: The step's documents.
+        vocabulary: Their id space.
+        parts: Passes, of equally many documents as far as that goes.
+        row: Places in a row to pack documents into; None: rows hold one each, grouped by length.
+
+    Raises:
+        ValueError: there are fewer documents than parts.
+    """
+    if not 1 <= parts <= len(sequences):
+        raise ValueError(
+            f"a step of {len(sequences)} documents in {parts} passes: raise data.batch_size or "
+            "lower trainer.accumulate_grad_batches"
+        )
+    bounds = [len(sequences) * part // parts for part in range(parts + 1)]
+    made = []
+    for start, stop in pairwise(bounds):
+        some = sequences[start:stop]
+        made.append(grouped(some, vocabulary) if row is None else [pack(some, vocabulary, row)])
+    totals = weight_totals([batch for batches in made for batch in batches])
+    return [Pass(batches, totals, parts) for batches in made]
+
+
+class TooLong(ValueError):
+    """A document that is longer than the context."""
 
 
 class Documents:
@@ -57,22 +122,39 @@ class Documents:
     ) -> None:
         self.corpus = corpus
         self.mixture = mixture or Mixture()
+        if not 0 <= self.mixture.corrupt <= 1:
+            raise ValueError(f"mixture.corrupt={self.mixture.corrupt}: give a share, 0 to 1")
         self.context = context
         self.seed = seed
         marks = {name: write_item(Task(name), corpus.vocabulary) for name in TASKS}
         marks["nothing"] = write_item(Nothing(), corpus.vocabulary)
         self._layouts = Layouts(self.mixture, marks)
 
-    def draw(self, step: int, indices: List[int], rank: int = 0) -> list[Sequence]:
-        """One document for each example number; the same for the same (seed, step, rank)."""
-        rng = np.random.default_rng((self.seed, step, rank))
-        return [self.document(index, rng) for index in indices]
+    def draw(self, step: int, indices: List[int], first: int = 0) -> list[Sequence]:
+        """One document for each example number.
+
+        Each follows from (seed, step, its place in the step) alone, so that however many devices
+        share a step, its documents are the same; `first` is the place of the first of these.
+        """
+        return [self.one(index, step, place) for place, index in enumerate(indices, first)]
+
+    def one(self, index: int, *luck: int) -> Sequence:
+        """A document about example `index`, the same for the same seed and luck.
+
+        Raises:
+            TooLong: it is longer than the context.
+        """
+        rng = np.random.default_rng((self.seed, *luck))
+        sequence = self.document(index, rng)
+        if self.mixture.corrupt:
+            sequence = corrupted(sequence, self.mixture.corrupt, self.corpus.vocabulary, rng)
+        return sequence
 
     def document(self, index: int, rng: np.random.Generator) -> Sequence:
         """A random document about example `index`.
 
         Raises:
-            ValueError: the videos alone are longer than the context.
+            TooLong: the videos alone are longer than the context.
         """
         layouts, clip = self._layouts, self.corpus.spelled(index)
         video = self._video(index, clip, rng)
@@ -86,7 +168,7 @@ class Documents:
             parts = layouts.watch(clip, video, self.context - 2, rng)
         length = 2 + sum(len(part.span.ids) for part in parts)
         if length > self.context:
-            raise ValueError(
+            raise TooLong(
                 f"a document of {length} tokens in a context of {self.context}: raise the model's "
                 "context, encode at fewer tokens a frame, or cut the clips shorter"
             )
@@ -103,11 +185,23 @@ class Documents:
         rates = self.mixture.rates
         if not rates:
             return spelled.video
-        choice = int(rng.integers(len(rates) + 1))
+        choice = int(rng.integers(len(rates) + self.mixture.full))
         full = max(len(block) for block in spelled.tokens.codes)
         if choice == len(rates) or rates[choice] >= full:
             return spelled.video
         return self.corpus.at_rate(index, rates[choice])
+
+
+def corrupted(
+    sequence: Sequence, share: float, vocabulary: Vocabulary, rng: np.random.Generator
+) -> Sequence:
+    """A document with this share of its codes read as random ones; see `Mixture.corrupt`."""
+    learned = (sequence.modality == TEXT) & (sequence.weights > 0)
+    texts_to_come = learned.flip(0).cumsum(0).flip(0)  # (L,)
+    free = (sequence.modality == VIDEO) & (texts_to_come == 0)
+    chosen = free & torch.from_numpy(rng.random(len(sequence)) < share)
+    codes = rng.integers(vocabulary.video_start, len(vocabulary), len(sequence))
+    return replace(sequence, inputs=torch.where(chosen, torch.from_numpy(codes), sequence.ids))
 
 
 def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:
@@ -123,9 +217,13 @@ def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:
         slots=torch.zeros(rows, length, dtype=torch.int64),
         segments=None if plain else torch.full((rows, length), -1),  # padding sees only itself
     )
+    if any(s.inputs is not None for s in sequences):
+        batch = replace(batch, inputs=batch.ids.clone())
     for row, sequence in enumerate(sequences):
         n = len(sequence)
         batch.ids[row, :n] = sequence.ids
+        if batch.inputs is not None:
+            batch.inputs[row, :n] = sequence.ids if sequence.inputs is None else sequence.inputs
         batch.weights[row, :n] = sequence.weights
         batch.modality[row, :n] = sequence.modality
         batch.slots[row, :n] = sequence.slots
@@ -173,7 +271,10 @@ def pack(sequences: List[Sequence], vocabulary: Vocabulary, length: int) -> Batc
 
 
 def _chain(sequences: List[Sequence]) -> Sequence:
-    parts = {f.name: torch.cat([getattr(s, f.name) for s in sequences]) for f in fields(Sequence)}
+    names = [f.name for f in fields(Sequence) if f.name != "inputs"]
+    parts = {name: torch.cat([getattr(s, name) for s in sequences]) for name in names}
+    if any(s.inputs is not None for s in sequences):
+        parts["inputs"] = torch.cat([s.ids if s.inputs is None else s.inputs for s in sequences])
     sizes = torch.tensor([len(s) for s in sequences])
     parts["segments"] += BRANCHES * torch.arange(len(sequences)).repeat_interleave(sizes)
     return Sequence(**parts)

@@ -37,6 +37,10 @@ class Mixture:
     prompt_text: loss weight of captions, questions and events that stand as prompts.
     prompt_video: loss weight of the video that stands before its texts.
     rates: tokens a block at which clips are shown besides the full rate; each with equal chance.
+    full: show clips at the full rate, too; otherwise at `rates` alone.
+    corrupt: share of codes that are read as random ones while the true ones are still predicted, so
+        that a model learns to go on from its own mistakes. Only codes that no text with a loss
+        comes after: what is said of a video is true of what was seen.
     """
 
     generate: float = 0.5
@@ -52,6 +56,8 @@ class Mixture:
     prompt_text: float = 0.0
     prompt_video: float = 0.0
     rates: tuple[int, ...] = ()
+    full: bool = True
+    corrupt: float = 0.0
 
     @property
     def taught(self) -> tuple[str, ...]:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from lm.batches import Batch
+from lm.batches import Batch, Pass
 from lm.loss import Loss, language_loss
 from lm.model import Decoder, DecoderConfig, Sizes
 from lm.vocabulary import Vocabulary
-from tokenizer.optimisation import MuonAdamW, Schedule
+from lm.width import rate_factor, scale_weights
+from tokenizer.optimisation import Average, MuonAdamW, Schedule
+from tokenizer.ranks import sum_over_ranks
 
 MAX_LEVELS = 32  # values of a code vector's dimension up to which they are told one-hot
 
@@ -28,6 +32,8 @@ class Recipe:
 
     schedule: Schedule = field(default_factory=Schedule)
     """Learning rate over the run."""
+    matrices: Literal["muon", "adamw"] = "muon"
+    """What trains the blocks' matrices; with adamw `matrix_lr` has no effect."""
     matrix_lr: float = 0.02
     """Peak learning rate of Muon, for the blocks' matrices."""
     lr: float = 3e-3
@@ -36,6 +42,9 @@ class Recipe:
     """Decoupled weight decay of matrices."""
     clip: float = 1.0
     """Largest gradient norm."""
+    base_width: int | None = None
+    """Width for which the rates were found, to carry them over to the model's, see `lm.width`; None
+    takes them, and the first weights, as they are."""
     structure: float = 0.1
     """Weight of the mean loss over marks and headers."""
     text: float = 1.0
@@ -44,6 +53,10 @@ class Recipe:
     """Weight of the mean loss over video codes."""
     z_loss: float = 0.0
     """Weight of the squared log of the softmax's denominator."""
+    average: float = 0.0
+    """Decay of averaged weights that are saved and evaluated in place of the last; 0: none."""
+    checkpointing: bool = False
+    """Compute blocks once more in the backward pass rather than keep what they computed."""
 
     @property
     def weights(self) -> tuple[float, float, float]:
@@ -83,7 +96,11 @@ def code_features(vectors: Tensor) -> Tensor:
 
 
 def make_decoder(
-    vocabulary: Vocabulary, features: Tensor, sizes: Sizes | None = None, seed: int = 0
+    vocabulary: Vocabulary,
+    features: Tensor,
+    sizes: Sizes | None = None,
+    seed: int = 0,
+    base_width: int | None = None,
 ) -> Decoder:
     """A decoder with fresh weights.
 
@@ -92,6 +109,7 @@ def make_decoder(
         features: What is known of each code, float (codes, any), see `code_features`.
         sizes: Of the network.
         seed: Of the weights.
+        base_width: As in `Recipe`.
     """
     sizes = sizes or Sizes()
     config = DecoderConfig(
@@ -103,23 +121,37 @@ def make_decoder(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Decoder(config, features)
+        decoder = Decoder(config, features)
+    if base_width is not None:
+        scale_weights(decoder, base_width)
+    return decoder
 
 
 def make_optimizer(decoder: Decoder, recipe: Recipe) -> MuonAdamW:
-    """Muon for the blocks' matrices, AdamW for the rest."""
+    """Muon for the blocks' matrices, if the recipe says so, AdamW for the rest."""
+    ratio = 1.0 if recipe.base_width is None else recipe.base_width / decoder.config.width
     return MuonAdamW(
         decoder.named_parameters(),
         matrix_lr=recipe.matrix_lr,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
-        is_matrix=lambda name, _: name.startswith("blocks."),
+        is_matrix=lambda name, _: recipe.matrices == "muon" and name.startswith("blocks."),
+        scale=partial(rate_factor, ratio=ratio),
     )
 
 
-def training_loss(decoder: Decoder, batches: Sequence[Batch], recipe: Recipe) -> Loss:
-    """The loss of one step's batches, with gradients."""
-    return language_loss(decoder, batches, recipe.weights, recipe.z_loss)
+def recompute_blocks(decoder: Decoder) -> None:
+    """Let blocks keep their inputs alone for the backward pass, which computes the rest again."""
+    for block in decoder.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def training_loss(decoder: Decoder, step: Pass | Sequence[Batch], recipe: Recipe) -> Loss:
+    """The loss of one step's batches, or this pass's share of it, with gradients."""
+    if isinstance(step, Pass):
+        totals = sum_over_ranks(step.totals)
+        return language_loss(decoder, step.batches, recipe.weights, recipe.z_loss, totals)
+    return language_loss(decoder, step, recipe.weights, recipe.z_loss)
 
 
 class Learner:
@@ -128,6 +160,9 @@ class Learner:
     def __init__(self, decoder: Decoder, recipe: Recipe | None = None) -> None:
         self.decoder, self.recipe = decoder, recipe or Recipe()
         self.optimizer = make_optimizer(decoder, self.recipe)
+        self.average = Average(decoder, self.recipe.average) if self.recipe.average else None
+        if self.recipe.checkpointing:
+            recompute_blocks(decoder)
         self.step_number = 0
         self.num_skipped = 0  # steps whose loss or gradient was not finite
 
@@ -144,6 +179,8 @@ class Learner:
         else:
             self.optimizer.set_factor(self.recipe.schedule.factor(self.step_number, progress))
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.decoder)
         self.step_number += 1
         return StepReport(
             loss=float(loss.total.detach()),
@@ -155,7 +192,9 @@ class Learner:
         )
 
     def finished(self) -> Decoder:
-        """The decoder in eval mode."""
+        """The decoder with its averaged weights, if any, in eval mode; call it when all is done."""
+        if self.average is not None:
+            self.average.copy_to(self.decoder)
         return self.decoder.eval()
 
     def state_dict(self) -> dict[str, Any]:
@@ -163,6 +202,7 @@ class Learner:
         return {
             "decoder": self.decoder.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "step": self.step_number,
             "num_skipped": self.num_skipped,
         }
@@ -170,4 +210,6 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.decoder.load_state_dict(state["decoder"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.step_number, self.num_skipped = int(state["step"]), int(state["num_skipped"])

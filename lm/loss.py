@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lm.batches import Batch
+from lm.batches import Batch, weight_totals
 from lm.model import Decoder
 
 MODALITIES = ("structure", "text", "video")
@@ -20,7 +20,7 @@ MODALITIES = ("structure", "text", "video")
 
 @dataclass(frozen=True)
 class Loss:
-    """Losses of one batch; scalars in nats a token."""
+    """Losses of one pass; scalars in nats a token, of a part of a step its share of them."""
 
     total: Tensor
     structure: Tensor  # marks, headers and roles
@@ -34,15 +34,24 @@ def language_loss(
     batches: Sequence[Batch],
     weights: tuple[float, float, float] = (0.1, 1.0, 1.0),
     z_weight: float = 0.0,
+    totals: Tensor | None = None,
 ) -> Loss:
     """Loss of a step: for each modality the mean over its weighted tokens, then a weighted sum.
 
+    A mean of means is no mean: where batches are only a part of a step (others stand on other
+    devices or come before or after), `totals` of the whole step make the parts' losses, and their
+    gradients, add up to those of the step in one.
+
     Args:
         model: The decoder.
-        batches: Rows of documents, padded or packed; together they are one step.
+        batches: Rows of documents, padded or packed; together they are one step or a part of it.
         weights: Of structure, text and video.
         z_weight: Weight of the squared log of the softmax's denominator; over the same tokens.
+        totals: Summed loss weights of the step by modality, float (3,), see `weight_totals`; None:
+            the batches are all of it.
     """
+    if totals is None:
+        totals = weight_totals(batches)
     parts = [_states(model, batch) for batch in batches]
     hidden, targets, modality, value = (torch.cat(part) for part in zip(*parts, strict=True))
     losses, denominators = token_losses(model, hidden, targets)
@@ -50,7 +59,7 @@ def language_loss(
     total = losses.new_zeros(())
     for kind, weight in enumerate(weights):
         inside = (modality == kind) * value
-        scale = inside.sum().clamp(min=1e-6)
+        scale = totals[kind].to(losses.device).clamp(min=1e-6)
         means.append((losses * inside).sum() / scale)
         counts.append(int((inside > 0).sum()))
         total = total + weight * means[-1]
@@ -74,7 +83,7 @@ def token_losses(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tenso
         targets: The tokens, int64 (N,).
 
     Returns:
-        Two float32 (N,).
+        Two float (N,), of 32 bits at least.
     """
     start, table = model.config.video_start, model.output_table()
     rows, losses, denominators = [], [], []
@@ -84,7 +93,8 @@ def token_losses(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tenso
     ):
         rows.append(chosen.nonzero()[:, 0])
         columns = targets[rows[-1]] - low
-        logits = model.logits(hidden[rows[-1]], low, high, table).float()
+        logits = model.logits(hidden[rows[-1]], low, high, table)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         losses.append(F.cross_entropy(logits, columns, reduction="none"))
         denominators.append(losses[-1] + logits.gather(1, columns[:, None])[:, 0])
     back = torch.cat(rows).argsort()
@@ -94,17 +104,17 @@ def token_losses(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tenso
 def _states(model: Decoder, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Hidden state, target, modality and weight wherever a loss falls."""
     packed = batch.segments is not None
+    read = batch.ids if batch.inputs is None else batch.inputs
     hidden = model(
-        batch.ids[:, :-1],
+        read[:, :-1],
         slots=batch.slots[:, :-1],
         positions=batch.positions[:, :-1] if packed else None,
         segments=batch.segments[:, :-1] if batch.segments is not None else None,
     )
-    weights = batch.weights[:, 1:]
-    chosen = (weights > 0) & (batch.positions[:, 1:] > 0)  # a first token follows nothing
+    chosen = batch.learned
     return (
         hidden[chosen],
         batch.ids[:, 1:][chosen],
         batch.modality[:, 1:][chosen],
-        weights[chosen],
+        batch.weights[:, 1:][chosen],
     )

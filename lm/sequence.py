@@ -60,6 +60,7 @@ class Sequence:
     positions: Tensor  # (L,) int64, from 0 in each document; branches go on from the trunk
     modality: Tensor  # (L,) uint8: STRUCTURE, TEXT or VIDEO
     slots: Tensor  # (L,) int64: the place of a code in its block; 0 elsewhere
+    inputs: Tensor | None = None  # (L,) int64: read in place of `ids`, which are still predicted
 
     def __len__(self) -> int:
         return len(self.ids)

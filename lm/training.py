@@ -1,38 +1,45 @@
-"""Lightning shells for language model training: `LanguageTraining` and its data, `ShardData`.
+"""Lightning shell for language model training: `LanguageTraining`; its data is `ShardData`.
 
 Thin: what is learned and how stands in `lm.learning` and `lm.batches`. A resumed run equals an
-uninterrupted one because each step's documents follow from (seed, step) alone.
+uninterrupted one because each step's documents follow from (seed, step) alone, and a run on
+several devices equals one on a single device because losses are shares of the whole step's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.distributed.device_mesh import init_device_mesh
 
-from data.order import ShuffledBatches, StepLoader
-from data.shards import TokenShards
-from lm.batches import Batch, Documents, Mixture, grouped, pack
-from lm.corpus import Corpus, make_vocabulary
-from lm.learning import Recipe, code_features, make_decoder, make_optimizer, training_loss
+from lm.batches import Pass
+from lm.learning import (
+    Recipe,
+    code_features,
+    make_decoder,
+    make_optimizer,
+    recompute_blocks,
+    training_loss,
+)
 from lm.loss import MODALITIES
 from lm.model import Decoder, Sizes
+from lm.shard_data import ShardData
+from lm.sharding import shard, whole_weights
 from lm.tasks import Model
-from lm.vocabulary import Vocabulary
 from tokenizer.callbacks import log_video, progress_of
 from tokenizer.codec import Codec
 from tokenizer.commands import open_codec
-from tokenizer.encoding import read_record
 from tokenizer.fitting import FitReport
 from tokenizer.fitting import fit as run_fit
-from tokenizer.optimisation import MuonAdamW
-from tokenizer.ordering import BlockLayout
+from tokenizer.optimisation import Average, MuonAdamW
+from tokenizer.ranks import num_ranks, sum_over_ranks, whole
 
 
 class LanguageTraining(LightningModule):
@@ -43,6 +50,7 @@ class LanguageTraining(LightningModule):
             beside the shards' own.
         sizes: Of the network.
         recipe: How to train.
+        compile: Compile the blocks first (torch.compile).
         samples: Clips to caption and prompts to film at each validation, for TensorBoard.
         seed: Of the initial weights; follows --seed_everything.
     """
@@ -54,16 +62,19 @@ class LanguageTraining(LightningModule):
         codec: str | None = None,
         sizes: Sizes = Sizes(),  # noqa: B008 (frozen)
         recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
+        compile: bool = False,
         samples: int = 4,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.codec_path = codec
         self.sizes, self.recipe, self.samples, self.seed = sizes, recipe, samples, seed
+        self.compiled = compile
         self.decoder: Decoder | None = None
+        self.average: Average | None = None
         self._codec: list[Codec] = []  # in a list: no part of the module's weights
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
+        self._step = torch.zeros(4)  # of the parts seen so far: total, structure, text, video
+        self._sums = torch.zeros(2, 3)  # of held-out documents: losses and weights
 
     @property
     def data(self) -> ShardData:
@@ -85,9 +96,23 @@ class LanguageTraining(LightningModule):
         return self._codec[0]
 
     def configure_model(self) -> None:
-        if self.decoder is None:
-            features = code_features(self.codec.code_vectors())
-            self.decoder = make_decoder(self.data.vocabulary, features, self.sizes, self.seed)
+        if self.decoder is not None:
+            return
+        features = code_features(self.codec.code_vectors())
+        self.decoder = make_decoder(
+            self.data.vocabulary, features, self.sizes, self.seed, self.recipe.base_width
+        )
+        if self.recipe.checkpointing:
+            recompute_blocks(self.decoder)
+        if self.compiled:
+            for block in self.decoder.blocks:
+                block.compile(dynamic=True)
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ModelParallelStrategy):
+            device = strategy.root_device.type
+            shard(self.decoder, init_device_mesh(device, (self.trainer.world_size,)))
+        if self.recipe.average:
+            self.average = Average(self.decoder, self.recipe.average)
 
     def configure_optimizers(self) -> MuonAdamW:
         assert self.decoder is not None
@@ -100,7 +125,8 @@ class LanguageTraining(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         limit = self.recipe.clip if gradient_clip_val is None else gradient_clip_val
-        self.log("train/gradient", torch.nn.utils.clip_grad_norm_(self.parameters(), limit))
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
+        self.log("train/gradient", whole(norm), batch_size=1)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         factor = self.recipe.schedule.factor(self.global_step, progress_of(self.trainer))
@@ -108,180 +134,92 @@ class LanguageTraining(LightningModule):
         assert isinstance(optimizer, MuonAdamW)
         optimizer.set_factor(factor)
 
-    def training_step(self, batch: Sequence[Batch], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Pass, batch_idx: int) -> Tensor:
         assert self.decoder is not None
         loss = training_loss(self.decoder, batch, self.recipe)
-        values = dict(zip(MODALITIES, (loss.structure, loss.text, loss.video), strict=True))
-        self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=1)
-        self.log("train/loss", loss.total.detach(), prog_bar=True, batch_size=1)
-        self.log("train/progress", progress_of(self.trainer), batch_size=1)
-        return loss.total
+        values = torch.stack([loss.total.detach(), loss.structure, loss.text, loss.video])
+        first, last = batch_idx % batch.parts == 0, (batch_idx + 1) % batch.parts == 0
+        self._step = values if first else self._step + values
+        if last:
+            total, *means = sum_over_ranks(self._step)
+            named = zip(MODALITIES, means, strict=True)
+            self.log_dict({f"train/{name}": mean for name, mean in named}, batch_size=1)
+            self.log("train/loss", total, prog_bar=True, batch_size=1)
+            self.log("train/progress", progress_of(self.trainer), batch_size=1)
+        # Lightning averages over passes and ranks what is a share of a sum
+        return loss.total * (batch.parts * num_ranks())
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            assert self.decoder is not None
+            self.average.update(self.decoder)  # here: `on_train_batch_end` is after checkpoints
 
     def on_validation_epoch_start(self) -> None:
-        self._sums, self._counts = {}, {}
+        self._sums = torch.zeros(2, 3)
+        if self.average is not None:
+            assert self.decoder is not None
+            self.average.swap(self.decoder)
 
-    def validation_step(self, batch: Sequence[Batch], batch_idx: int) -> None:
+    def validation_step(self, batch: Pass, batch_idx: int) -> None:
         assert self.decoder is not None
-        loss = training_loss(self.decoder, batch, self.recipe)
-        means = (loss.structure, loss.text, loss.video)
-        for name, mean, count in zip(MODALITIES, means, loss.tokens, strict=True):
-            self._sums[name] = self._sums.get(name, 0.0) + float(mean) * count
-            self._counts[name] = self._counts.get(name, 0) + count
+        loss = training_loss(self.decoder, batch.batches, self.recipe)
+        means = torch.stack([loss.structure, loss.text, loss.video])
+        self._sums += torch.stack([means * batch.totals, batch.totals]).cpu()
 
     def on_validation_epoch_end(self) -> None:
-        means = {name: self._sums[name] / max(1, self._counts[name]) for name in self._sums}
-        total = sum(w * means[n] for w, n in zip(self.recipe.weights, means, strict=True))
-        self.log_dict({f"val/{name}": value for name, value in means.items()})
+        means = (self._sums[0] / self._sums[1].clamp(min=1e-6)).tolist()
+        total = sum(w * mean for w, mean in zip(self.recipe.weights, means, strict=True))
+        named = zip(MODALITIES, means, strict=True)
+        self.log_dict({f"val/{name}": value for name, value in named})
         self.log("val/loss", total, prog_bar=True)
-        if self.samples and self.trainer.is_global_zero:
-            self._show_samples()
+        if self.samples and any(isinstance(log, TensorBoardLogger) for log in self.loggers):
+            self._show_samples(self._plain())
+        if self.average is not None:
+            assert self.decoder is not None
+            self.average.swap(self.decoder)
 
-    def _show_samples(self) -> None:
-        """Captions as text and films of prompts in TensorBoard, where there is one."""
-        loggers = [log for log in self.loggers if isinstance(log, TensorBoardLogger)]
+    def _plain(self) -> Decoder:
+        """The decoder as it is now, whole and uncompiled; every rank has to ask."""
+        assert self.decoder is not None
+        weights = whole_weights(self.decoder)
+        plain = Decoder(self.decoder.config, weights["code_features"])
+        plain.load_state_dict(weights)
+        return plain
+
+    def _show_samples(self, decoder: Decoder) -> None:
+        """Captions as text and films of prompts in TensorBoard."""
         corpus = self.data.held_out
-        if not loggers or corpus is None or self.decoder is None:
+        if corpus is None or not self.trainer.is_global_zero:
             return
-        was_training = self.decoder.training
-        model = Model(self.decoder, self.data.vocabulary, self.codec)
+        model = Model(decoder, self.data.vocabulary, self.codec)
         records = [corpus.record(i) for i in range(min(self.samples, len(corpus)))]
         captions = model.caption_batch([record.tokens for record in records])
         lines = [
             f"- {said}  \n  (truth: {record.captions[0] if record.captions else 'none'})"
             for said, record in zip(captions, records, strict=True)
         ]
-        for log in loggers:
-            log.experiment.add_text("val/captions", "\n".join(lines), self.global_step)
+        for log in self.loggers:
+            if isinstance(log, TensorBoardLogger):
+                log.experiment.add_text("val/captions", "\n".join(lines), self.global_step)
         prompts = [record.captions[0] for record in records if record.captions]
         if prompts:
             films = [clip.frames for clip in model.generate_batch(prompts)]
             log_video(self, "val/generated", films, float(model.framing.main.fps or 8))
-        self.decoder.train(was_training)
 
     def export(self, folder: Path) -> Path:
-        """Save the model with its vocabulary and codec as FOLDER/model."""
+        """Save the model, averaged weights if there are any, with its vocabulary and codec.
+
+        Returns:
+            FOLDER/model.
+        """
         assert self.decoder is not None
-        taught = self.data.mixture.taught
-        Model(self.decoder, self.data.vocabulary, self.codec, taught).save(folder / "model")
-        self.decoder.train()
+        with nullcontext() if self.average is None else self.average.applied_to(self.decoder):
+            plain = self._plain()
+        if self.trainer.is_global_zero:
+            taught = self.data.mixture.taught
+            Model(plain, self.data.vocabulary, self.codec, taught).save(folder / "model")
         return folder / "model"
-
-
-class ShardData(LightningDataModule):
-    """Token shards to train on, and held-out ones to watch.
-
-    Args:
-        shards: Folder of token shards, as `kinolex tokenizer shards` writes it.
-        held_out: Folder of token shards to watch; none if left out.
-        batch_size: Documents of a step.
-        mixture: What documents are made of.
-        packing: Put several documents in a row of the model's context, told apart by segments;
-            otherwise rows hold one each, grouped by length.
-        num_pieces: Most text pieces beyond bytes and characters.
-        watched: Held-out documents to watch.
-        workers: Processes that make batches beside the training; 0 makes them between steps.
-        seed: Of all draws; follows --seed_everything.
-    """
-
-    def __init__(
-        self,
-        shards: Path,
-        held_out: Path | None = None,
-        batch_size: int = 16,
-        mixture: Mixture = Mixture(),  # noqa: B008 (frozen)
-        packing: bool = False,
-        num_pieces: int = 512,
-        watched: int = 256,
-        workers: int = 0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self.shards, self.held_out_path = Path(shards), held_out
-        self.batch_size, self.mixture, self.packing = batch_size, mixture, packing
-        self.num_pieces, self.watched, self.workers, self.seed = num_pieces, watched, workers, seed
-        self.corpus: Corpus | None = None
-        self.held_out: Corpus | None = None
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        assert self.corpus is not None
-        return self.corpus.vocabulary
-
-    @property
-    def context(self) -> int:
-        assert self.trainer is not None
-        module = self.trainer.lightning_module
-        assert isinstance(module, LanguageTraining)
-        return module.sizes.context
-
-    def setup(self, stage: str) -> None:
-        if self.corpus is not None:
-            return
-        records = _open_shards(self.shards)
-        vocabulary = make_vocabulary(
-            records,
-            _layout(records),
-            num_pieces=self.num_pieces,
-            rates=self.mixture.rates,
-        )
-        self.corpus = Corpus(records, vocabulary)
-        if self.held_out_path is not None:
-            watched = _open_shards(self.held_out_path)
-            theirs = read_record(*watched[0]).tokens.codec_id
-            if theirs != vocabulary.codec_id:
-                raise ValueError(
-                    f"held_out={self.held_out_path} has tokens of codec {theirs}, the shards to "
-                    f"train on of {vocabulary.codec_id}: encode both with one codec"
-                )
-            self.held_out = Corpus(watched, vocabulary)
-        elif self.trainer is not None:
-            self.trainer.limit_val_batches = 0  # nothing to watch
-
-    def train_dataloader(self) -> DataLoader[list[Batch]]:
-        assert self.trainer is not None and self.corpus is not None
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        order = ShuffledBatches(len(self.corpus), self.batch_size, self.seed, rank, world_size)
-        fetch = _Fetch(self.corpus, self.mixture, self.context, self.packing, self.seed, rank)
-        steps = StepLoader(order, fetch, self.trainer.global_step)
-        return DataLoader(steps, batch_size=None, num_workers=self.workers)
-
-    def val_dataloader(self) -> DataLoader[list[Batch]]:
-        assert self.held_out is not None
-        size = min(self.watched, len(self.held_out))
-        order = ShuffledBatches(size, min(self.batch_size, size), seed=0)
-        fetch = _Fetch(self.held_out, self.mixture, self.context, self.packing, seed=0, rank=0)
-        steps = StepLoader(order, fetch, num_steps=-(-size // order.batch_size))
-        return DataLoader(steps, batch_size=None, num_workers=0)
-
-
-def _layout(records: TokenShards) -> BlockLayout | None:
-    """How the shards' codec lays out its blocks, if they say so."""
-    fields = records.meta.get("layout")
-    return None if fields is None else BlockLayout(**fields)
-
-
-def _open_shards(path: Path) -> TokenShards:
-    records = TokenShards(path)
-    if not len(records):
-        raise ValueError(f"{path} holds no records: encode some clips into it first")
-    return records
-
-
-class _Fetch:
-    """The batches of one step."""
-
-    def __init__(
-        self, corpus: Corpus, mixture: Mixture, context: int, packing: bool, seed: int, rank: int
-    ) -> None:
-        self.documents = Documents(corpus, mixture, context=context, seed=seed)
-        self.vocabulary, self.context = corpus.vocabulary, context
-        self.packing, self.rank = packing, rank
-
-    def __call__(self, step: int, indices: list[int]) -> list[Batch]:
-        sequences = self.documents.draw(step, indices, self.rank)
-        if self.packing:
-            return [pack(sequences, self.vocabulary, self.context)]
-        return grouped(sequences, self.vocabulary)
 
 
 def fit(argv: Sequence[str]) -> FitReport:

@@ -7,6 +7,7 @@ and moving pictures for TensorBoard. They know trainers and modules, not codecs.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,14 +56,19 @@ class Clock(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         steps = max(0, trainer.max_steps)  # -1 is Lightning's for no limit
-        self.progress = trainer.global_step / steps if steps else 0.0
-        if self.max_minutes is not None:
-            self.progress = max(self.progress, self.seconds / (60 * self.max_minutes))
-        self.progress = min(1.0, self.progress)
+        done = trainer.global_step / steps if steps else 0.0
+        self.progress = min(1.0, max(done, self._time_share(trainer)))
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if self.max_minutes is not None and self.seconds >= 60 * self.max_minutes:
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if ends_step(trainer, args[-1]) and self._time_share(trainer) >= 1:
             trainer.should_stop = True
+
+    def _time_share(self, trainer: Trainer) -> float:
+        """Time used of the time there is, by the first rank's clock: all must do the same."""
+        if self.max_minutes is None:
+            return 0.0
+        share = self.seconds / (60 * self.max_minutes)
+        return trainer.strategy.broadcast(share) if trainer.world_size > 1 else share
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.used, self.started = self.seconds, None
@@ -72,6 +78,11 @@ class Clock(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.used = float(state_dict["seconds"])
+
+
+def ends_step(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether this pass is the last of its step; a run may only stop or be saved after such."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
 def progress_of(trainer: Trainer) -> float:
@@ -125,7 +136,7 @@ class LastCheckpoint(Callback):
     A second Ctrl-C stops at once.
 
     Args:
-        folder: Where `last.ckpt` goes.
+        folder: Where `last.ckpt` goes: a file, or a folder where a strategy saves shards.
         every: Steps between two.
     """
 
@@ -148,11 +159,16 @@ class LastCheckpoint(Callback):
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
-            trainer.should_stop = True
 
         return stop
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if not ends_step(trainer, args[-1]):
+            return
+        if trainer.world_size > 1:  # a signal to one rank stops all
+            self.interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
+        if self.interrupted:
+            trainer.should_stop = True
         if trainer.global_step % self.every == 0:
             self._save(trainer)
 
@@ -169,7 +185,24 @@ class LastCheckpoint(Callback):
         partial = self.path.with_suffix(".partial")
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
-            os.replace(partial, self.path)
+            replace(partial, self.path)
+
+
+def replace(new: Path, path: Path) -> None:
+    """Let `new`, a file or a folder of shards, take the place of `path`.
+
+    At every moment `path`, or if it is a folder `previous(path)`, is whole.
+    """
+    if path.is_dir():
+        shutil.rmtree(previous(path), ignore_errors=True)
+        os.replace(path, previous(path))
+    os.replace(new, path)
+    shutil.rmtree(previous(path), ignore_errors=True)
+
+
+def previous(path: Path) -> Path:
+    """Where a sharded checkpoint stands for the moment in which its successor takes its place."""
+    return path.with_suffix(".previous")
 
 
 def log_video(module: LightningModule, name: str, clips: Iterable[Tensor], fps: float = 8) -> None:

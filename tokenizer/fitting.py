@@ -26,10 +26,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from tokenizer.arguments import plain_error
-from tokenizer.callbacks import Clock, FiniteGuard, LastCheckpoint
+from tokenizer.callbacks import Clock, FiniteGuard, LastCheckpoint, previous
 from tokenizer.running import Clock as ClockKind
 from tokenizer.time_bar import TimeBar
 
+SHARDED = ".metadata"  # the file that torch.distributed.checkpoint writes last
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 
 
@@ -147,13 +148,15 @@ class FitCLI(LightningCLI):
         if asked is None:
             return None
         path = self.checkpoints / "last.ckpt" if asked == "last" else Path(asked)
-        if not path.is_file():
+        if not path.exists() and previous(path).is_dir():  # killed between two sharded ones
+            path = previous(path)
+        if not path.exists():
             raise FileNotFoundError(
                 f"ckpt_path={asked}: no checkpoint {path}: leave --ckpt_path out to start anew, "
                 "or give the --out of the run to resume"
             )
-        if not is_zipfile(path):  # which every whole checkpoint is
-            raise ValueError(
+        if not (is_zipfile(path) if path.is_file() else (path / SHARDED).is_file()):
+            raise ValueError(  # whole checkpoints are a zip file, or shards with metadata
                 f"ckpt_path={path}: not a checkpoint, or cut short: give one that this command "
                 "wrote, or leave --ckpt_path out to start anew"
             )
@@ -180,6 +183,8 @@ class FitCLI(LightningCLI):
         kwargs["enable_progress_bar"] = False  # Lightning's bar counts epochs, which have no end
         kwargs["callbacks"] = callbacks
         kwargs.setdefault("enable_checkpointing", monitor is not None)
+        if isinstance(every := config.trainer.val_check_interval, int):  # Lightning counts passes
+            kwargs["val_check_interval"] = every * config.trainer.accumulate_grad_batches
         if config.trainer.logger is None:
             kwargs["logger"] = [
                 TensorBoardLogger(self.out, name="", version=""),
@@ -242,10 +247,11 @@ def prepare(
     argv: Sequence[str],
     prog: str,
     default_out: str = "runs/fit",
+    cli_class: type[FitCLI] = FitCLI,
 ) -> FitCLI:
     """What `fit` runs: model, data and trainer by the same arguments, before any step or file."""
     with _quiet():
-        return FitCLI(
+        return cli_class(
             model_class,
             datamodule_class,
             args=list(argv),

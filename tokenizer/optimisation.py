@@ -14,6 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tokenizer.ranks import like, whole
+
+PORTION = 2**26  # numbers of matrices that Muon updates together, each whole on every rank
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -66,6 +70,18 @@ def orthogonalised(matrices: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
     return [y if x.shape[0] <= x.shape[1] else y.mT for x, y in zip(matrices, done, strict=True)]
 
 
+def _portions(matrices: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Matrices in turn, as many together as memory for their updates allows."""
+    portion: list[Tensor] = []
+    for matrix in matrices:
+        if portion and sum(p.numel() for p in portion) + matrix.numel() > PORTION:
+            yield portion
+            portion = []
+        portion.append(matrix)
+    if portion:
+        yield portion
+
+
 class MuonAdamW(torch.optim.Optimizer):
     """Muon for matrices and flattened convolution kernels, AdamW for all other parameters.
 
@@ -80,6 +96,7 @@ class MuonAdamW(torch.optim.Optimizer):
         betas: AdamW's averaging; also of Muon's momentum in the first place.
         weight_decay: Decoupled, of matrices only.
         is_matrix: Tells which parameters of two or more dimensions go to Muon, by name.
+        scale: Factor by name on AdamW's learning rate of what has two or more dimensions.
     """
 
     def __init__(
@@ -91,12 +108,17 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.01,
         momentum: float = 0.95,
         is_matrix: Callable[[str, Tensor], bool] | None = None,
+        scale: Callable[[str], float] | None = None,
     ) -> None:
         named = [(name, p) for name, p in parameters if p.requires_grad]
         chosen = is_matrix or (lambda name, p: True)
         matrices = [p for name, p in named if p.ndim >= 2 and chosen(name, p)]
         taken = {id(p) for p in matrices}
-        rest = [p for _, p in named if id(p) not in taken]
+        rest = [(name, p) for name, p in named if id(p) not in taken]
+        scaled: dict[float, list[nn.Parameter]] = {}
+        for name, p in rest:
+            if p.ndim >= 2:
+                scaled.setdefault(1.0 if scale is None else scale(name), []).append(p)
         groups: list[dict[str, Any]] = [
             {
                 "params": matrices,
@@ -106,16 +128,19 @@ class MuonAdamW(torch.optim.Optimizer):
                 "momentum": momentum,
                 "weight_decay": weight_decay,
             },
+            *(
+                {
+                    "params": some,
+                    "lr": lr * factor,
+                    "peak": lr * factor,
+                    "kind": "adamw",
+                    "betas": betas,
+                    "weight_decay": weight_decay / factor,  # what is left each step stays the same
+                }
+                for factor, some in scaled.items()
+            ),
             {
-                "params": [p for p in rest if p.ndim >= 2],
-                "lr": lr,
-                "peak": lr,
-                "kind": "adamw",
-                "betas": betas,
-                "weight_decay": weight_decay,
-            },
-            {
-                "params": [p for p in rest if p.ndim < 2],
+                "params": [p for _, p in rest if p.ndim < 2],
                 "lr": lr,
                 "peak": lr,
                 "kind": "adamw",
@@ -141,20 +166,23 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _muon(self, group: dict[str, Any]) -> None:
+        for members in _portions([p for p in group["params"] if p.grad is not None]):
+            self._muon_portion(group, members)
+
+    def _muon_portion(self, group: dict[str, Any], members: list[Tensor]) -> None:
         lr, beta, decay = group["lr"], group["momentum"], group["weight_decay"]
-        members = [p for p in group["params"] if p.grad is not None]
-        if not members:
-            return
         ahead = []
         for p in members:
+            assert p.grad is not None
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
             average = self.state[p]["momentum"].lerp_(p.grad, 1 - beta)
-            ahead.append(p.grad.lerp(average, beta).flatten(1))  # Nesterov
+            ahead.append(whole(p.grad.lerp(average, beta)).flatten(1))  # Nesterov
         updates = orthogonalised(ahead)
         for p, update in zip(members, updates, strict=True):
             scale = lr * math.sqrt(max(1.0, update.shape[0] / update.shape[1]))
-            p.mul_(1 - lr * decay).add_(update.reshape(p.shape).to(p.dtype), alpha=-scale)
+            step = like(p, update.reshape(p.shape).to(p.dtype))
+            p.mul_(1 - lr * decay).add_(step, alpha=-scale)
 
     def _adamw(self, group: dict[str, Any]) -> None:
         lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
@@ -174,8 +202,10 @@ class MuonAdamW(torch.optim.Optimizer):
             p.addcdiv_(state["mean"], scale, value=-lr / (1 - beta1**count))
 
 
-class Average:
+class Average(nn.Module):
     """Exponential moving average of a module's parameters, young averages weighing less.
+
+    A module itself, so that it moves to devices and is spread over them as what it follows.
 
     Args:
         module: The module followed; its buffers are not averaged.
@@ -183,41 +213,49 @@ class Average:
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.99) -> None:
+        super().__init__()
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}: the average's decay lies in [0, 1)")
-        self.decay, self.num_updates = decay, 0
-        self.weights = {k: p.detach().clone() for k, p in module.named_parameters()}
+        self.decay = decay
+        self.names = [name for name, _ in module.named_parameters()]
+        kept = [nn.Parameter(p.detach().clone(), False) for p in module.parameters()]
+        self.kept = nn.ParameterList(kept)
+        self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
+        self.num_updates: Tensor
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights by name."""
+        return dict(zip(self.names, self.kept, strict=True))
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Take the module's present weights into the average."""
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        seen = int(self.num_updates)
+        decay = min(self.decay, (1 + seen) / (10 + seen))
         self.num_updates += 1
-        for name, p in module.named_parameters():
-            self.weights[name].lerp_(p.detach(), 1 - decay)
+        for kept, p in zip(self.kept, module.parameters(), strict=True):
+            kept.lerp_(p, 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
         """Write the averaged weights into a module."""
-        for name, p in module.named_parameters():
-            p.copy_(self.weights[name])
+        for kept, p in zip(self.kept, module.parameters(), strict=True):
+            p.copy_(kept)
+
+    @torch.no_grad()
+    def swap(self, module: nn.Module) -> None:
+        """Let the module have the averaged weights and keep its own, or the other way round."""
+        for kept, p in zip(self.kept, module.parameters(), strict=True):
+            own = p.clone()
+            p.copy_(kept)
+            kept.copy_(own)
 
     @contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:
         """Within the block the module has the averaged weights, afterwards its own again."""
-        own = {k: p.detach().clone() for k, p in module.named_parameters()}
-        self.copy_to(module)
+        self.swap(module)
         try:
             yield
         finally:
-            with torch.no_grad():
-                for name, p in module.named_parameters():
-                    p.copy_(own[name])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"num_updates": self.num_updates, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.num_updates = int(state["num_updates"])
-        for name, value in state["weights"].items():
-            self.weights[name].copy_(value)
+            self.swap(module)

@@ -28,6 +28,36 @@ def own_share(drawn: Tensor) -> Tensor:
     return drawn.chunk(num_ranks(), -1)[dist.get_rank()]
 
 
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """The sum of all ranks' numbers, without gradient."""
+    if num_ranks() == 1:
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def whole(x: Tensor) -> Tensor:
+    """All of a tensor that may be spread over ranks, every one of which has to ask."""
+    if num_ranks() == 1:
+        return x
+    from torch.distributed.tensor import DTensor  # a second's import, for sharded runs only
+
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def like(p: Tensor, x: Tensor) -> Tensor:
+    """`x`, which every rank has all of, spread over the ranks as `p` is."""
+    if num_ranks() == 1:
+        return x
+    from torch.distributed.tensor import DTensor, Replicate
+
+    if not isinstance(p, DTensor):
+        return x
+    everywhere = DTensor.from_local(x, p.device_mesh, [Replicate()] * p.device_mesh.ndim)
+    return everywhere.redistribute(placements=p.placements)
+
+
 def mean_over_ranks(x: Tensor) -> Tensor:
     """The mean over all ranks, with the gradient of this rank's own share of it.
 
@@ -36,9 +66,7 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     """
     if num_ranks() == 1:
         return x
-    total = x.detach().clone()
-    dist.all_reduce(total)
-    return total / num_ranks() + (x - x.detach())
+    return sum_over_ranks(x) / num_ranks() + (x - x.detach())
 
 
 def gather_rows(rows: Tensor) -> Tensor:

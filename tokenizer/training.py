@@ -148,8 +148,7 @@ class CodecTraining(LightningModule):
         self.average.update(self.codec)  # here: checkpoints are saved before `on_train_batch_end`
 
     def on_validation_epoch_start(self) -> None:
-        self._own = {k: p.detach().clone() for k, p in self.codec.named_parameters()}
-        self.average.copy_to(self.codec)
+        self.average.swap(self.codec)
         self.usage.reset()
         self._errors = {}
 
@@ -181,17 +180,12 @@ class CodecTraining(LightningModule):
         for name, errors in self._errors.items():
             self.log(name, psnr(torch.cat(errors).mean()), prog_bar=name == "val/psnr")
         self.log_dict({"val/used_codes": self.usage.used, "val/perplexity": self.usage.perplexity})
-        with torch.no_grad():
-            for name, p in self.codec.named_parameters():
-                p.copy_(self._own[name])
-        del self._own
+        self.average.swap(self.codec)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["average"] = self.average.state_dict()
         checkpoint["trained_size"] = self.codec.trained_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.average.load_state_dict(checkpoint["average"])
         size = checkpoint["trained_size"]
         self.codec.trained_size = None if size is None else (size[0], size[1])
 
