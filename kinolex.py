@@ -138,6 +138,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "info": Command("tokenizer.file_commands:info", "what a token file holds", ("file",)),
     "lm fit": Command("lm.training:fit", "train the language model", takes_argv=True),
+    "lm export": Command("lm.exporting:export", "a folder that transformers and vLLM load"),
     "lm evaluate": Command("lm.commands:evaluate", "captions, answers and generation, scored"),
     "lm show-sequence": Command(
         "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)
