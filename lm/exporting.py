@@ -75,21 +75,22 @@ def export_model(decoder: Decoder, vocabulary: Vocabulary, out: Path) -> Exporte
     out.mkdir(parents=True, exist_ok=True)
     files: dict[str, Any] = {
         "generation_config.json": {**ends, "do_sample": True},
-        "tokenizer.json": tokenizer_json(vocabulary),
-        "tokenizer_config.json": {
+        "config.json": {**qwen3_config(config), **ends},
+    }
+    if isinstance(vocabulary.pieces, Pieces):
+        files["tokenizer.json"] = tokenizer_json(vocabulary, vocabulary.pieces)
+        files["tokenizer_config.json"] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": config.context,
             "clean_up_tokenization_spaces": False,
-        },
-        "config.json": {**qwen3_config(config), **ends},
-    }
+        }
     write_atomically(out / "model.safetensors", save(weights, {"format": "pt"}))
     for name, content in files.items():
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write_atomically(out / name, text.encode())
     return ExportedModel(
         out=str(out),
-        architecture="Qwen3ForCausalLM",
+        architecture=files["config.json"]["architectures"][0],
         parameters=sum(weight.numel() for weight in weights.values()),
         num_ids=len(vocabulary),
         first_text_id=vocabulary.text_start,
@@ -99,9 +100,13 @@ def export_model(decoder: Decoder, vocabulary: Vocabulary, out: Path) -> Exporte
 
 def qwen3_config(config: DecoderConfig) -> dict[str, Any]:
     """Sizes in the words of transformers' `Qwen3Config`, of releases before and after 5."""
+    scaling: dict[str, Any] = {"rope_type": "default"}
+    if config.rope_scaling is not None:
+        scaling = {"rope_type": "llama3", **dict(zip(LLAMA3, config.rope_scaling, strict=True))}
+        scaling[LLAMA3[-1]] = int(scaling[LLAMA3[-1]])
     return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
+        "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
+        "model_type": "qwen3" if config.qk_norm else "llama",
         "vocab_size": config.num_ids,
         "hidden_size": config.width,
         "intermediate_size": config.hidden,
@@ -111,9 +116,10 @@ def qwen3_config(config: DecoderConfig) -> dict[str, Any]:
         "head_dim": config.head_dim,
         "hidden_act": "silu",
         "max_position_embeddings": config.context,
-        "rms_norm_eps": 1e-6,
+        "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_parameters": {"rope_theta": config.rope_theta, **scaling},
+        **({"rope_scaling": scaling} if config.rope_scaling else {}),
         "attention_bias": False,
         "attention_dropout": 0.0,
         "use_sliding_window": False,
@@ -132,7 +138,8 @@ def qwen3_weights(decoder: Decoder) -> dict[str, Tensor]:
     for layer in range(config.layers):
         ours, theirs = f"blocks.{layer}.", f"model.layers.{layer}."
         for name, their_name in BLOCK_NAMES.items():
-            weights[theirs + their_name] = state[ours + name]
+            if ours + name in state:
+                weights[theirs + their_name] = state[ours + name]
         qkv = state[ours + "attention.qkv.weight"].split(heads)
         for letter, weight in zip("qkv", qkv, strict=True):
             weights[f"{theirs}self_attn.{letter}_proj.weight"] = weight
@@ -145,6 +152,7 @@ def qwen3_weights(decoder: Decoder) -> dict[str, Tensor]:
     return {name: weight.detach().float().cpu().clone() for name, weight in weights.items()}
 
 
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 BLOCK_NAMES = {  # of a block's weights that are the same tensor on both sides
     "attention_norm.weight": "input_layernorm.weight",
     "attention.out.weight": "self_attn.o_proj.weight",
@@ -155,13 +163,13 @@ BLOCK_NAMES = {  # of a block's weights that are the same tensor on both sides
 }
 
 
-def tokenizer_json(vocabulary: Vocabulary) -> dict[str, Any]:
+def tokenizer_json(vocabulary: Vocabulary, pieces: Pieces) -> dict[str, Any]:
     """A `tokenizer.json` that spells any text with exactly the ids that we give it.
 
     Specials, headers and codes stand in its table, so that ids have names, but no text becomes
     one of them: no merge leads there, and their names hold U+2581, which text spells as bytes.
     """
-    pieces, start = vocabulary.pieces, vocabulary.text_start
+    start = vocabulary.text_start
     table = {
         vocabulary.name(i)
         if start <= i < vocabulary.video_start

@@ -20,6 +20,8 @@ from data.order import ShuffledBatches, StepLoader
 from data.shards import TokenShards
 from lm.batches import Batch, Documents, Mixture, grouped, pack
 from lm.corpus import Corpus, make_vocabulary
+from lm.importing import fill, pretrained_sizes
+from lm.kept_pieces import KeptPieces, pieces_of
 from lm.learning import Recipe, code_features, make_decoder, make_optimizer, training_loss
 from lm.loss import MODALITIES
 from lm.model import Decoder, Sizes
@@ -43,6 +45,8 @@ class LanguageTraining(LightningModule):
             beside the shards' own.
         sizes: Of the network.
         recipe: How to train.
+        init_from: Folder of a pretrained text model in Hugging Face's layout to start from, whose
+            vocabulary is kept; of `sizes` only context and slot_embedding then count.
         samples: Clips to caption and prompts to film at each validation, for TensorBoard.
         seed: Of the initial weights; follows --seed_everything.
     """
@@ -54,12 +58,16 @@ class LanguageTraining(LightningModule):
         codec: str | None = None,
         sizes: Sizes = Sizes(),  # noqa: B008 (frozen)
         recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
+        init_from: Path | None = None,
         samples: int = 4,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.codec_path = codec
         self.sizes, self.recipe, self.samples, self.seed = sizes, recipe, samples, seed
+        self.init_from = init_from
+        if init_from is not None:
+            self.sizes = pretrained_sizes(init_from, sizes)
         self.decoder: Decoder | None = None
         self._codec: list[Codec] = []  # in a list: no part of the module's weights
         self._sums: dict[str, float] = {}
@@ -88,6 +96,8 @@ class LanguageTraining(LightningModule):
         if self.decoder is None:
             features = code_features(self.codec.code_vectors())
             self.decoder = make_decoder(self.data.vocabulary, features, self.sizes, self.seed)
+            if self.init_from is not None:
+                fill(self.decoder, self.data.vocabulary, self.init_from)
 
     def configure_optimizers(self) -> MuonAdamW:
         assert self.decoder is not None
@@ -223,6 +233,7 @@ class ShardData(LightningDataModule):
             _layout(records),
             num_pieces=self.num_pieces,
             rates=self.mixture.rates,
+            pieces=self._kept_pieces(),
         )
         self.corpus = Corpus(records, vocabulary)
         if self.held_out_path is not None:
@@ -236,6 +247,11 @@ class ShardData(LightningDataModule):
             self.held_out = Corpus(watched, vocabulary)
         elif self.trainer is not None:
             self.trainer.limit_val_batches = 0  # nothing to watch
+
+    def _kept_pieces(self) -> KeptPieces | None:
+        module = None if self.trainer is None else self.trainer.lightning_module
+        folder = module.init_from if isinstance(module, LanguageTraining) else None
+        return None if folder is None else pieces_of(folder)
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         assert self.trainer is not None and self.corpus is not None

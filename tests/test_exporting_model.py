@@ -68,7 +68,7 @@ def spelling(tmp_path_factory: pytest.TempPathFactory):
 
     folder = tmp_path_factory.mktemp("tokenizer")
     path = folder / "tokenizer.json"
-    path.write_text(json.dumps(tokenizer_json(VOCABULARY)), encoding="utf-8")
+    path.write_text(json.dumps(tokenizer_json(VOCABULARY, PIECES)), encoding="utf-8")
     return tokenizers.Tokenizer.from_file(str(path))
 
 
