@@ -87,3 +87,30 @@ def test_what_cannot_be_exact_is_refused(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps(text, default=str))
         with pytest.raises(ValueError, match="not supported"):
             pretrained_sizes(tmp_path, Sizes(context=64))
+
+
+def test_a_run_starts_from_a_sentencepiece_llama(run_folder: Path, tmp_path: Path) -> None:
+    import io
+
+    import sentencepiece
+
+    from lm.tasks import Model
+    from lm.training import LanguageTraining, ShardData
+    from tokenizer.fitting import fit
+
+    out = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red ball falls", "it stops"] * 4), model_writer=out,
+        vocab_size=300, model_type="bpe", byte_fallback=True, hard_vocab_limit=False,
+        minloglevel=2,
+    )  # fmt: skip
+    (tmp_path / "tokenizer.model").write_bytes(out.getvalue())
+    config = transformers.LlamaConfig(**TINY | {"max_position_embeddings": 256})
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    argv = [f"--model.init_from={tmp_path}", "--model.sizes.context=256", "--trainer.max_steps=1",
+            f"--data.shards={run_folder / 'tokens'}", f"--out={tmp_path / 'out'}",
+            "--trainer.accelerator=cpu", "--precision=32-true"]  # fmt: skip
+    fit(LanguageTraining, ShardData, argv, "kinolex lm fit", "runs/lm")
+    vocabulary = Model.load(tmp_path / "out" / "model").vocabulary
+    for text in ("", "a red ball", " lead", "▁ <s> e\u0301", "日本"):
+        assert vocabulary.decode_text(vocabulary.encode_text(text)) == text
