@@ -143,6 +143,7 @@ COMMANDS: dict[str, Command] = {
         "memory, speed and days of a training, before it starts",
         several=("config", "devices"),
     ),
+    "lm export": Command("lm.exporting:export", "a folder that transformers and vLLM load"),
     "lm evaluate": Command("lm.commands:evaluate", "captions, answers and generation, scored"),
     "lm show-sequence": Command(
         "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)

@@ -13,6 +13,7 @@ import numpy as np
 
 from lm.document import Time
 from lm.formats import VideoFormat
+from lm.kept_pieces import KeptPieces
 from lm.sequence import Span, text_span, video_span, write_item
 from lm.vocabulary import Vocabulary
 from tokenizer.encoding import TokenRecord, read_record
@@ -117,6 +118,7 @@ def make_vocabulary(
     num_pieces: int = 512,
     rates: Sequence[int] = (),
     max_records: int = 200_000,
+    pieces: KeptPieces | None = None,
 ) -> Vocabulary:
     """A vocabulary for token shards: pieces from their texts, presets from their formats.
 
@@ -126,6 +128,7 @@ def make_vocabulary(
         num_pieces: Most text pieces beyond bytes and characters.
         rates: Lower rates, in tokens a block, that get one-token headers too.
         max_records: Most records to look at, evenly spread.
+        pieces: Of a pretrained model, in place of pieces trained on the shards' texts.
     """
     texts: dict[str, None] = {}
     formats: list[VideoFormat] = []
@@ -157,4 +160,5 @@ def make_vocabulary(
         layout=layout,
         num_pieces=num_pieces,
         rates=rates,
+        pieces=pieces,
     )

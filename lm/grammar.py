@@ -190,6 +190,8 @@ class State:
         if due:
             return [(base + low, base + high + 1, due)]
         stop = self.grammar.ids["<stop>"]
+        if not self.grammar.vocabulary.pieces.bytes_first:
+            return [(stop, stop + 1, 0), (base, self.grammar.vocabulary.video_start, 1)]
         leads = [(base + a, base + b, 1 + due) for a, b, due in _LEADS]
         pieces = (base + NUM_BYTES, self.grammar.vocabulary.video_start, 1)
         return [(stop, stop + 1, 0), *leads, *([pieces] if pieces[0] < pieces[1] else [])]
@@ -244,7 +246,7 @@ class State:
         due, value = self._utf8[0], token - self.grammar.vocabulary.text_start
         if due:
             self._utf8 = (due - 1, 0x80, 0xBF)
-        elif 0xC2 <= value <= 0xF4:
+        elif self.grammar.vocabulary.pieces.bytes_first and 0xC2 <= value <= 0xF4:
             count = 1 + (value >= 0xE0) + (value >= 0xF0)
             self._utf8 = (count, *_SECOND.get(value, (0x80, 0xBF)))
 

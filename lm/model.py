@@ -23,7 +23,7 @@ from lm.cache import Cache
 from lm.segments import segment_mask
 
 EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
-_INPUTS = ("table.weight", "slots.weight", "code_map.weight")
+INPUTS = ("table.weight", "slots.weight", "code_map.weight")
 Rope = tuple[Tensor, Tensor]  # cosines and signed sines of the positions
 
 
@@ -51,6 +51,12 @@ class Sizes:
     """Score ids with the input table instead of a table of their own."""
     slot_embedding: bool = True
     """Tell codes apart by their place in the block; outside Qwen3's layout."""
+    qk_norm: bool = True
+    """Normalise queries and keys, as Qwen3 does; without it the layout is Llama's."""
+    norm_eps: float = 1e-6
+    """What norms add to the mean square."""
+    rope_scaling: list[float] | None = None
+    """Llama 3's slower turns: factor, low and high frequency factor, original context."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
@@ -81,8 +87,9 @@ class Attention(nn.Module):
         total = (self.heads + 2 * self.kv_heads) * self.head_dim
         self.qkv = nn.Linear(config.width, total, bias=False)
         self.out = nn.Linear(self.heads * self.head_dim, config.width, bias=False)
-        self.query_norm = nn.Parameter(torch.ones(self.head_dim))
-        self.key_norm = nn.Parameter(torch.ones(self.head_dim))
+        self.eps = config.norm_eps
+        self.query_norm = nn.Parameter(torch.ones(self.head_dim)) if config.qk_norm else None
+        self.key_norm = nn.Parameter(torch.ones(self.head_dim)) if config.qk_norm else None
 
     def forward(
         self,
@@ -96,10 +103,12 @@ class Attention(nn.Module):
         heads, groups = self.heads, self.kv_heads
         qkv = self.qkv(x).view(rows, length, heads + 2 * groups, self.head_dim)
         qk, v = qkv.split((heads + groups, groups), dim=2)
-        gain = torch.cat(
-            [self.query_norm.expand(heads, -1), self.key_norm.expand(groups, -1)]
-        )  # (H + G, E)
-        qk = rotate(F.rms_norm(qk, (self.head_dim,), eps=1e-6) * gain, rope)
+        if self.query_norm is not None and self.key_norm is not None:
+            gain = torch.cat(
+                [self.query_norm.expand(heads, -1), self.key_norm.expand(groups, -1)]
+            )  # (H + G, E)
+            qk = F.rms_norm(qk, (self.head_dim,), eps=self.eps) * gain
+        qk = rotate(qk, rope)
         q, k = qk.transpose(1, 2).split((heads, groups), dim=1)  # (B, H or G, L, E)
         v = v.transpose(1, 2)
         if cache is not None:
@@ -127,9 +136,9 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.attention_norm = nn.RMSNorm(config.width, eps=config.norm_eps)
         self.attention = Attention(config)
-        self.feed_forward_norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.feed_forward_norm = nn.RMSNorm(config.width, eps=config.norm_eps)
         self.feed_forward = SwiGLU(config.width, config.hidden)
 
     def forward(
@@ -170,7 +179,7 @@ class Decoder(nn.Module):
         self.head_map = None if config.tied else self._feature_map()
         self.slots = nn.Embedding(config.num_slots, config.width) if config.num_slots else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.width, config.num_ids, bias=False)
         cos, sin = rope_tables(config)
         self.register_buffer("cos", cos, persistent=False)
@@ -184,7 +193,7 @@ class Decoder(nn.Module):
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=EMBEDDING_STD if name in _INPUTS else 0.02)
+                nn.init.normal_(parameter, std=EMBEDDING_STD if name in INPUTS else 0.02)
             if name.endswith(("out.weight", "down.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.layers))
 
@@ -273,6 +282,11 @@ def rope_tables(config: Sizes, dtype: torch.dtype = torch.float32) -> Rope:
     """Cosines and signed sines of every position, (context, E), computed in `dtype`."""
     steps = torch.arange(0, config.head_dim, 2, dtype=dtype)
     frequencies = config.rope_theta ** (-steps / config.head_dim)
+    if config.rope_scaling is not None:
+        factor, low, high, original = config.rope_scaling
+        turns = original * frequencies / (2 * math.pi)  # within the original context
+        kept = ((turns - low) / (high - low)).clamp(0, 1)
+        frequencies = frequencies * (kept + (1 - kept) / factor)
     angles = torch.arange(config.context)[:, None] * frequencies  # (context, E / 2)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)

@@ -20,8 +20,11 @@ NUM_BYTES = 256  # ids 0..255 are the raw bytes, so any UTF-8 can be spelled
 class Pieces:
     """A trained piece model. Ids are SentencePiece's less one: its `<unk>` does not exist here."""
 
+    file = "pieces.model"
+    bytes_first = True  # so the grammar can keep the bytes of a text valid UTF-8
+
     def __init__(self, proto: bytes) -> None:
-        self.proto = proto
+        self.proto = self.content = proto
         self._model = sentencepiece.SentencePieceProcessor(model_proto=proto)  # type: ignore[call-arg]
         if self._model.id_to_piece(1) != "<0x00>":
             raise ValueError("pieces.model has no byte pieces: train it with Pieces.train")
@@ -41,7 +44,7 @@ class Pieces:
                 yields fewer.
         """
         seen = sorted({line.replace(SPACE, " ") for text in texts for line in text.split("\n")})
-        lines = [_checked(line) for line in seen if line.strip()] or ["a b"]
+        lines = [checked(line) for line in seen if line.strip()] or ["a b"]
         characters = len(set("".join(lines)))
         out = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(  # type: ignore[attr-defined]
@@ -78,7 +81,7 @@ class Pieces:
         ids = self._cache.get(text)
         if ids is None:
             ids = []
-            for part in re.split(f"({SPACE})", _checked(text)):
+            for part in re.split(f"({SPACE})", checked(text)):
                 if part == SPACE:
                     ids += list(SPACE.encode())
                 elif part:
@@ -97,7 +100,8 @@ class Pieces:
         return f"<0x{i:02X}>" if i < NUM_BYTES else self._bytes[i].decode()
 
 
-def _checked(text: str) -> str:
+def checked(text: str) -> str:
+    """The text, or ValueError if it holds lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -18,6 +18,7 @@ from data.shards import TokenShards
 from lm.batches import Mixture, Pass, passes
 from lm.corpus import Corpus, make_vocabulary
 from lm.curriculum import Curriculum, Stage, check_stages
+from lm.kept_pieces import KeptPieces, pieces_of
 from lm.model import Sizes
 from lm.vocabulary import Vocabulary
 from tokenizer.encoding import read_record
@@ -75,6 +76,12 @@ class ShardData(LightningDataModule):
         assert isinstance(sizes, Sizes)
         return sizes.context
 
+    def _kept_pieces(self) -> KeptPieces | None:
+        """The text vocabulary of the pretrained model that training starts from, if it does."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        folder = getattr(module, "init_from", None)
+        return None if folder is None else pieces_of(folder)
+
     def setup(self, stage: str) -> None:
         if self.corpus is not None:
             return
@@ -88,6 +95,7 @@ class ShardData(LightningDataModule):
             _layout(records),
             num_pieces=self.num_pieces,
             rates=rates,
+            pieces=self._kept_pieces(),
         )
         self.corpus = Corpus(records, vocabulary)
         if self.held_out_path is not None:

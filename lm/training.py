@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
 from lm.batches import Pass
+from lm.importing import fill, pretrained_sizes
 from lm.learning import (
     Recipe,
     code_features,
@@ -51,6 +52,8 @@ class LanguageTraining(LightningModule):
         sizes: Of the network.
         recipe: How to train.
         compile: Compile the blocks first (torch.compile).
+        init_from: Folder of a pretrained text model in Hugging Face's layout to start from, whose
+            vocabulary is kept; of `sizes` only context and slot_embedding then count.
         samples: Clips to caption and prompts to film at each validation, for TensorBoard.
         seed: Of the initial weights; follows --seed_everything.
     """
@@ -63,6 +66,7 @@ class LanguageTraining(LightningModule):
         sizes: Sizes = Sizes(),  # noqa: B008 (frozen)
         recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
         compile: bool = False,
+        init_from: Path | None = None,
         samples: int = 4,
         seed: int = 0,
     ) -> None:
@@ -70,6 +74,9 @@ class LanguageTraining(LightningModule):
         self.codec_path = codec
         self.sizes, self.recipe, self.samples, self.seed = sizes, recipe, samples, seed
         self.compiled = compile
+        self.init_from = init_from
+        if init_from is not None:
+            self.sizes = pretrained_sizes(init_from, sizes)
         self.decoder: Decoder | None = None
         self.average: Average | None = None
         self._codec: list[Codec] = []  # in a list: no part of the module's weights
@@ -102,6 +109,8 @@ class LanguageTraining(LightningModule):
         self.decoder = make_decoder(
             self.data.vocabulary, features, self.sizes, self.seed, self.recipe.base_width
         )
+        if self.init_from is not None:
+            fill(self.decoder, self.data.vocabulary, self.init_from)
         if self.recipe.checkpointing:
             recompute_blocks(self.decoder)
         if self.compiled:

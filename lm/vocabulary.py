@@ -17,6 +17,7 @@ from torch import Tensor
 
 from data.atomic import write_atomically
 from lm.formats import VideoFormat
+from lm.kept_pieces import KeptPieces, open_pieces
 from lm.pieces import Pieces
 from tokenizer.ordering import BlockLayout
 
@@ -59,7 +60,7 @@ class Vocabulary:
 
     def __init__(
         self,
-        pieces: Pieces,
+        pieces: Pieces | KeptPieces,
         *,
         codec_id: str,
         codebook_size: int,
@@ -93,6 +94,7 @@ class Vocabulary:
         num_pieces: int = 512,
         max_presets: int = 64,
         rates: Sequence[int] = (),
+        pieces: KeptPieces | None = None,
     ) -> Vocabulary:
         """A vocabulary for a corpus.
 
@@ -108,6 +110,7 @@ class Vocabulary:
             max_presets: Most one-token headers.
             rates: Lower rates in tokens a block at which clips will also be shown; each common
                 format gets a preset at each of them.
+            pieces: Of a pretrained model, in place of pieces trained on `texts`.
         """
         common = [fmt for fmt, _ in Counter(formats).most_common(max_presets)]
         presets = list(
@@ -116,7 +119,7 @@ class Vocabulary:
             )
         )
         return cls(
-            Pieces.train(texts, num_pieces),
+            pieces or Pieces.train(texts, num_pieces),
             codec_id=codec_id,
             codebook_size=codebook_size,
             block_frames=block_frames,
@@ -167,11 +170,12 @@ class Vocabulary:
         return str(i - self.video_start)
 
     def save(self, folder: Path) -> None:
-        """Write `pieces.model` and `vocabulary.json` into a folder."""
+        """Write the text pieces and `vocabulary.json` into a folder."""
         fields: dict[str, Any] = {
             "grammar": GRAMMAR_VERSION,
             "specials": list(SPECIALS),
             "num_pieces": len(self.pieces),
+            "pieces": self.pieces.file,
             "codec_id": self.codec_id,
             "codebook_size": self.codebook_size,
             "block_frames": self.block_frames,
@@ -179,7 +183,7 @@ class Vocabulary:
             "presets": [fmt.to_json() for fmt in self.presets],
         }
         for name, content in (
-            ("pieces.model", self.pieces.proto),
+            (self.pieces.file, self.pieces.content),
             ("vocabulary.json", json.dumps(fields, indent=1).encode()),
         ):
             write_atomically(folder / name, content)
@@ -212,7 +216,7 @@ class Vocabulary:
                 f"{GRAMMAR_VERSION}: train again or use the version that wrote it"
             )
         return cls(
-            Pieces(path.with_name("pieces.model").read_bytes()),
+            open_pieces(path.with_name(fields.get("pieces", Pieces.file))),
             codec_id=fields["codec_id"],
             codebook_size=fields["codebook_size"],
             block_frames=fields["block_frames"],
