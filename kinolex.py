@@ -142,6 +142,7 @@ COMMANDS: dict[str, Command] = {
     "lm show-sequence": Command(
         "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)
     ),
+    "lm export-gguf": Command("lm.gguf_writing:export_gguf", "write a file that llama.cpp runs"),
     "caption": Command("lm.commands:caption", "say what happens in videos", ("videos",)),
     "ask": Command("lm.commands:ask", "answer a question on a video", ("video", "question")),
     "recognize": Command("lm.commands:recognize", "rank labels by their likelihood", ("video",)),
