@@ -83,6 +83,7 @@ def caption(
     samples: int = 1,
     temperature: float = 0.8,
     seed: int = 0,
+    engine: str = "torch",
 ) -> list[Caption]:
     """Say what happens in videos.
 
@@ -96,10 +97,11 @@ def caption(
         samples: Captions of each; more than one are drawn at random.
         temperature: How varied drawn captions are; 0 for the likeliest.
         seed: Of drawn captions.
+        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one caption of each video")
-    loaded, results = Model.load(model), []
+    loaded, results = Model.load(model, engine), []
     for video in videos:
         if not video.exists():
             raise FileNotFoundError(f"{video}: no such file; check the path")
@@ -120,7 +122,13 @@ def caption(
     return results
 
 
-def ask(video: Path, question: str, model: Path, choices: str | None = None) -> Answer:
+def ask(
+    video: Path,
+    question: str,
+    model: Path,
+    choices: str | None = None,
+    engine: str = "torch",
+) -> Answer:
     """Answer a question about a video.
 
     Example: kinolex ask clip.mp4 "what colour is it?" --model runs/demo/model
@@ -130,9 +138,11 @@ def ask(video: Path, question: str, model: Path, choices: str | None = None) -> 
         question: What to ask.
         model: Folder of a model.
         choices: Possible answers, separated by commas: the likeliest is given.
+        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights); choices are
+            always weighed in torch.
     """
     options = _split(choices) if choices is not None else []
-    return Answer(str(video), question, Model.load(model).ask(video, question, options))
+    return Answer(str(video), question, Model.load(model, engine).ask(video, question, options))
 
 
 def recognize(video: Path, labels: str, model: Path, normalise: bool = False) -> Recognition:
@@ -163,6 +173,7 @@ def generate(
     min_p: float = 0.2,
     tokens_per_frame: float | None = None,
     candidates: int = 1,
+    engine: str = "torch",
 ) -> Film:
     """Make a video from a prompt.
 
@@ -181,11 +192,12 @@ def generate(
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
         tokens_per_frame: At most so many; the trained rate if left out.
         candidates: Videos to make; the one that the model's own captions fit best is kept.
+        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
     from data.writing import check_target, write_video
 
     check_target(out)
-    clip = Model.load(model).generate(
+    clip = Model.load(model, engine).generate(
         prompt,
         seconds,
         seed,
@@ -212,6 +224,7 @@ def continue_(
     guidance: float = 2.0,
     temperature: float = 1.0,
     min_p: float = 0.2,
+    engine: str = "torch",
 ) -> Film:
     """Write a video with what comes after it, at the model's frame rate and size.
 
@@ -229,12 +242,13 @@ def continue_(
         guidance: How much to heed the prompt; 1 for no guidance.
         temperature: How varied; 0 for the likeliest codes.
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
     from data.writing import check_target, write_video
 
     check_target(out)
     sampling = Sampling(video=Draw(temperature, min_p=min_p), guidance=guidance)
-    clip = Model.load(model).continue_video(video, seconds, prompt, seed, sampling)
+    clip = Model.load(model, engine).continue_video(video, seconds, prompt, seed, sampling)
     write_video(clip, out)
     length = len(clip) / clip.fps if clip.fps else 0.0
     return Film(prompt or "", str(out), len(clip), clip.height, clip.width, length, seed)
@@ -253,6 +267,7 @@ def evaluate(
     seed: int = 0,
     out: Path | None = None,
     strict: bool = False,
+    engine: str = "torch",
 ) -> Evaluation:
     """Measure captions, answers, recognition and generation beside guessing and the ceiling.
 
@@ -273,6 +288,7 @@ def evaluate(
         seed: Of clips of made worlds and of films.
         out: JSON file to write the figures to as well.
         strict: Stop at the first clip that cannot be read.
+        engine: What writes texts and films: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
     from data.source import open_source
     from lm.figures import write_results
@@ -282,7 +298,7 @@ def evaluate(
     films = Sampling(video=Draw(temperature, top_p=top_p, min_p=min_p), guidance=guidance)
     if out is not None:
         check_writable(out)
-    loaded = Model.load(model)
+    loaded = Model.load(model, engine)
     main = loaded.framing.main
     clips = open_source(
         source,

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lm.cache import Cache
+from lm.engine import Reading, Row
 from lm.grammar import Grammar, Ranges, State
 from lm.model import Decoder
 from lm.sequence import VIDEO, Sequence
@@ -107,7 +109,7 @@ def continue_streams(
     """Continue each prompt until its next items are complete.
 
     Args:
-        model: The decoder.
+        model: The decoder; its engine writes, if it has one.
         grammar: Of the decoder's vocabulary.
         prompts: Open streams of any lengths.
         sampling: How to draw.
@@ -138,14 +140,11 @@ def continue_streams(
         nulls = [prompt.ids if prompt.null is None else prompt.null for prompt in prompts]
         rows += [(null, read_prompt(grammar, null)[1]) for null in nulls]
     longest = max(stream.limit for stream in streams)
-    cache, hidden = prefill(model, rows, room=longest)
-    active, table = streams, model.output_table()
-
-    def score(states: Tensor, low: int, high: int) -> Tensor:
-        return model.logits(states, low, high, table).float()
-
+    read_rows = partial(_OwnReading, model) if model.engine is None else model.engine.read
+    reading: Reading = read_rows(rows, room=longest)
+    active = streams
     while True:
-        tokens, slots = _draw_step(score, grammar, active, hidden, sampling, guided)
+        tokens, slots = _draw_step(reading.scores, grammar, active, sampling, guided)
         if progress is not None:
             progress(len(active))
         keep = [i for i, stream in enumerate(active) if not stream.finished]
@@ -153,18 +152,32 @@ def continue_streams(
             return [stream.state for stream in streams]
         if len(keep) < len(active):
             both = keep + [i + len(active) for i in keep] if guided else keep
-            cache = cache.select(torch.tensor(both, device=hidden.device))
+            reading.keep(both)
             active = [active[i] for i in keep]
             tokens, slots = [tokens[i] for i in keep], [slots[i] for i in keep]
         copies = 2 if guided else 1
-        ids = torch.tensor(tokens * copies, device=hidden.device)[:, None]
-        places = torch.tensor(slots * copies, device=hidden.device)[:, None]
-        hidden = model(ids, slots=places, cache=cache)[:, -1]
+        reading.push(tokens * copies, slots * copies)
 
 
-def prefill(
-    model: Decoder, rows: List[tuple[list[int], list[int]]], room: int
-) -> tuple[Cache, Tensor]:
+class _OwnReading:
+    """Streams read by the decoder itself."""
+
+    def __init__(self, model: Decoder, rows: List[Row], room: int) -> None:
+        self._model, self._table = model, model.output_table()
+        self._cache, self._hidden = prefill(model, rows, room)
+
+    def scores(self, low: int, high: int) -> Tensor:
+        return self._model.logits(self._hidden, low, high, self._table).float()
+
+    def push(self, ids: list[int], slots: list[int]) -> None:
+        tokens, places = torch.tensor([ids, slots], device=self._hidden.device)[:, :, None]
+        self._hidden = self._model(tokens, slots=places, cache=self._cache)[:, -1]
+
+    def keep(self, rows: list[int]) -> None:
+        self._cache = self._cache.select(torch.tensor(rows, device=self._hidden.device))
+
+
+def prefill(model: Decoder, rows: List[Row], room: int) -> tuple[Cache, Tensor]:
     """Read prompts of any lengths at once.
 
     Args:
@@ -229,10 +242,9 @@ def _open(
 
 
 def _draw_step(
-    score: Callable[[Tensor, int, int], Tensor],
+    score: Callable[[int, int], Tensor],
     grammar: Grammar,
     active: list[_Stream],
-    hidden: Tensor,
     sampling: Sampling,
     guided: bool,
 ) -> tuple[list[int], list[int]]:
@@ -246,7 +258,7 @@ def _draw_step(
         low = min(r[0][0] for r in ranges)
         high = max(span[1] for r in ranges for span in r)
         count = len(active)
-        logits = score(hidden, low, high)  # (B, V)
+        logits = score(low, high)  # (B, V)
         if guided:
             logits, null = logits[:count], logits[count:]
             if any(is_video):
