@@ -6,6 +6,7 @@ from. It knows nothing of codecs, tokens, batches or files.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +29,30 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Event:
+    """Something that happens in a clip, and when by the clip's timestamps.
+
+    Raises:
+        ValueError: no words, a time before 0, or an end that does not come after the start.
+    """
+
+    text: str
+    start: float  # seconds
+    end: float | None = None  # seconds; None for a moment
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise ValueError(f"an event at {self.start:g} s without words: say what happens")
+        if not 0 <= self.start < math.inf:
+            raise ValueError(f"event '{self.text}' at {self.start} s: give seconds of 0 or more")
+        if self.end is not None and not self.start < self.end < math.inf:
+            raise ValueError(
+                f"event '{self.text}' from {self.start:g} to {self.end:g} s: give an end after its "
+                "start, or none for a moment"
+            )
+
+
+@dataclass(frozen=True)
 class Clip:
     """A stretch of video.
 
@@ -42,6 +67,7 @@ class Clip:
     labels: dict[str, str] = field(default_factory=dict)  # e.g. {"action": "moves left"}
     source: str = ""  # file or world the clip came from, for messages and reports
     truth: dict[str, Any] | None = None  # a made world's full description, JSON values only
+    events: tuple[Event, ...] = ()  # in order of time
 
     def __post_init__(self) -> None:
         frames, times = self.frames, self.timestamps

@@ -6,13 +6,13 @@ neither codecs nor training; the engine is behind `doom_play`, the words are in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from data.clip import Clip
+from data.clip import Clip, Event
 from data.doom_language import ACTIONS, SLOTS, captions_of, label_of, parse_caption, questions_of
 from data.doom_places import SCENARIOS, Scenario
 from data.doom_play import FPS, Shot, Stage, open_stage
@@ -42,6 +42,14 @@ class _Plan:
     @property
     def armed(self) -> bool:
         return "shoots" in (self.first, self.second)
+
+    def phases(self, num_frames: int) -> list[tuple[str, int, int]]:
+        """(action, first frame, last frame) of each action."""
+        last = num_frames - 1
+        if self.second == "none":
+            return [(self.first, 0, last)]
+        switch = num_frames // 2
+        return [(self.first, 0, switch), (self.second, switch, last)]
 
 
 def make_doom(
@@ -175,17 +183,17 @@ class Filming:
             "scenario": self._scenario.name,
             "episode": self._episode,
         }
-        return _tell(_resized([shot.frame for shot in shots], *self._size), truth, self._rng)
+        frames = _resized([shot.frame for shot in shots], *self._size)
+        events = tuple(
+            Event(f"the player {action}", round(start / FPS, 1), round(stop / FPS, 1))
+            for action, start, stop in plan.phases(self._num_frames)
+        )
+        return replace(_tell(frames, truth, self._rng), events=events)
 
     def _play(self, plan: _Plan) -> list[Shot] | None:
         """All shots of a clip; None as soon as they do not show an action."""
-        last = self._num_frames - 1
-        switch = last if plan.second == "none" else self._num_frames // 2
-        phases = [(plan.first, 0, switch)]
-        if plan.second != "none":
-            phases.append((plan.second, switch, last))
         shots = [self._stage.step()]
-        for action, start, stop in phases:
+        for action, start, stop in plan.phases(self._num_frames):
             for frame in range(start + 1, stop + 1):
                 shots.append(self._stage.step(action))
                 if shots[-1] is None:

@@ -24,8 +24,9 @@ class Folder(StoredClips):
 
     With `metadata.jsonl` or `.csv` its rows are the clips: `file_name` (a video, an image or a
     folder of images), `text` (one caption or a list), and optionally `questions` (a list of
-    question, answer, kind, choices), `labels`, `start` and `end` (seconds) and `truth`. Without
-    it every video found is a clip, labelled by its subfolder if it has one.
+    question, answer, kind, choices), `labels`, `events` (a list of text, start and, unless it is a
+    moment, end), `start` and `end` (seconds) and `truth`. Without it every video found is a clip,
+    labelled by its subfolder if it has one.
 
     Files that cannot be read are left out, named in a warning and listed in `skipped`. A clip's
     times count from its file's first frame, also where the clip begins later.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from data.clip import Clip
 from data.clip_cache import CACHE, ClipCache
 from data.layout import split_names
-from data.metadata import Row, parse_captions, parse_labels, parse_questions
+from data.metadata import Row, parse_captions, parse_events, parse_labels, parse_questions
 from data.raster import Fit
 from data.stored import Shape, StoredClips
 
@@ -269,6 +269,7 @@ def _row(values: Mapping[str, Any], name: str, features: Any) -> Row:
         start=_number(given.get("start")),
         end=_number(given.get("end")),
         truth=truth if isinstance(truth, dict) else None,
+        events=parse_events(_plain(given.get("events", []), name), name),
         place=name,
     )
 

@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.clip import Clip, Question
+from data.clip import Clip, Event, Question
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
-_KEYS = ("file_name", "text", "questions", "labels", "start", "end", "truth")
+_KEYS = ("file_name", "text", "questions", "labels", "events", "start", "end", "truth")
 _QUESTION_KEYS = ("question", "answer", "kind", "choices")
+_EVENT_KEYS = ("text", "start", "end")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Row:
     start: float | None = None  # seconds of the file
     end: float | None = None  # seconds of the file
     truth: dict[str, Any] | None = None
+    events: tuple[Event, ...] = ()  # times are seconds of the file
     place: str = ""  # file and line it was read from, for messages
 
 
@@ -83,6 +85,8 @@ def metadata_row(clip: Clip, file_name: str) -> str:
         row["questions"] = [asdict(question) for question in clip.questions]
     if clip.labels:
         row["labels"] = clip.labels
+    if clip.events:
+        row["events"] = [asdict(event) for event in clip.events]
     if clip.truth is not None:
         row["truth"] = clip.truth
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
@@ -110,6 +114,25 @@ def parse_questions(value: Any, place: str) -> tuple[Question, ...]:
             Question(str(item["question"]), answer, str(item.get("kind") or "open"), choices)
         )
     return tuple(found)
+
+
+def parse_events(value: Any, place: str) -> tuple[Event, ...]:
+    """Events in order of time, from a list of dicts, as metadata and dataset columns hold them."""
+    if not isinstance(value, list):
+        raise ValueError(f"{place}: events={value!r}; give a list of {{text, start, end}}")
+    found = []
+    for item in value:
+        if not isinstance(item, dict) or not {"text", "start"} <= item.keys():
+            raise ValueError(f"{place}: event {item!r}; give it a text and a start in seconds")
+        _check_keys(item, _EVENT_KEYS, place)
+        start, end = _seconds(item, "start", place), _seconds(item, "end", place)
+        if start is None:
+            raise ValueError(f"{place}: event {item!r}; give it a start in seconds")
+        try:
+            found.append(Event(str(item["text"]), start, end))
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+    return tuple(sorted(found, key=lambda event: event.start))
 
 
 def parse_captions(value: Any, place: str) -> tuple[str, ...]:
@@ -152,6 +175,7 @@ def _parse(values: dict[str, Any], place: str) -> Row:
         start=start,
         end=end,
         truth=truth,
+        events=parse_events(given.get("events", []), place),
         place=place,
     )
 
@@ -205,7 +229,7 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 f"{place}: not {len(reader.fieldnames or ())} fields; quote commas within one"
             )
         values: dict[str, Any] = {key: value or None for key, value in row.items()}
-        for key in ("questions", "labels", "truth"):
+        for key in ("questions", "labels", "events", "truth"):
             if values.get(key):
                 values[key] = _from_json(values[key], f"{place}: {key}")
         if (values.get("text") or "").startswith("["):

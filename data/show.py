@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from data.atomic import write_atomically
-from data.clip import Clip
+from data.clip import Clip, Event
 from data.sampling import Uniform, sample
 from data.source import Skipped, Source, open_source
 from data.writing import encode_gif
@@ -201,6 +201,9 @@ def _card(number: int, clip: Clip, picture: bytes) -> str:
             for q in clip.questions
         )
         parts.append(f"<ul>{asked}</ul>")
+    if clip.events:
+        told = "".join(f"<li>{_when(event)}: {text(event.text)}</li>" for event in clip.events)
+        parts.append(f"<ul>{told}</ul>")
     if clip.labels:
         tags = (f"<span>{text(key)}: {text(value)}</span>" for key, value in clip.labels.items())
         parts.append(f'<p class="tags">{" ".join(tags)}</p>')
@@ -210,6 +213,11 @@ def _card(number: int, clip: Clip, picture: bytes) -> str:
     size = f"{len(clip)} frames of {clip.height}x{clip.width}{rate}"
     parts.append(f"<footer>{number} &middot; {size} &middot; {text(clip.source)}</footer>")
     return f"<article>{''.join(parts)}</article>"
+
+
+def _when(event: Event) -> str:
+    end = "" if event.end is None else f" to {event.end:g}"
+    return f"<b>{event.start:g}{end} s</b>"
 
 
 _STYLE = """

@@ -237,4 +237,5 @@ def _described(clip: Clip, row: Row, file: Path | bytes) -> Clip:
         labels=dict(row.labels),
         source=str(file) if isinstance(file, Path) else row.file_name,
         truth=row.truth,
+        events=row.events,
     )

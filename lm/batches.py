@@ -1,53 +1,23 @@
 """Batches: which documents a step trains on, drawn from (seed, step) alone, and their tensors.
 
-A clip becomes caption-then-video or video-then-texts, the texts in random order, so that every
-layout used at inference occurs in training. Knows no model and no trainer.
+What stands in a document is drawn by `lm.layouts`. Knows no model and no trainer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as List
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lm.corpus import Corpus, Spelled
-from lm.document import Nothing
+from lm.document import Nothing, Task
+from lm.layouts import Layouts, Mixture
 from lm.segments import BRANCHES
 from lm.sequence import Sequence, Span, join, write_item
-
-if TYPE_CHECKING:
-    from lm.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """What documents are made of.
-
-    generate: share of documents that go from caption to video; the others from video to texts.
-    drop_caption: share of those whose caption is left out, for guidance.
-    captions: most captions, differently worded, after a video.
-    questions: most questions with answers after a video.
-    texts: most texts (captions, questions with answers, labels) after a video.
-    branch: share of documents whose texts after the video do not see each other, so that each is
-        as hard as if it came first, while the video is read once.
-    prompt_text: loss weight of captions and questions that stand as prompts.
-    prompt_video: loss weight of the video that stands before its texts.
-    rates: tokens a block at which clips are shown besides the full rate; each with equal chance.
-    """
-
-    generate: float = 0.5
-    drop_caption: float = 0.1
-    captions: int = 1
-    questions: int = 3
-    texts: int = 5
-    branch: float = 0.0
-    prompt_text: float = 0.0
-    prompt_video: float = 0.0
-    rates: tuple[int, ...] = ()
+from lm.vocabulary import TASKS, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -89,7 +59,9 @@ class Documents:
         self.mixture = mixture or Mixture()
         self.context = context
         self.seed = seed
-        self._nothing = write_item(Nothing(), corpus.vocabulary)
+        marks = {name: write_item(Task(name), corpus.vocabulary) for name in TASKS}
+        marks["nothing"] = write_item(Nothing(), corpus.vocabulary)
+        self._layouts = Layouts(self.mixture, marks)
 
     def draw(self, step: int, indices: List[int], rank: int = 0) -> list[Sequence]:
         """One document for each example number; the same for the same (seed, step, rank)."""
@@ -100,55 +72,32 @@ class Documents:
         """A random document about example `index`.
 
         Raises:
-            ValueError: the video alone is longer than the context.
+            ValueError: the videos alone are longer than the context.
         """
-        mixture, spelled = self.mixture, self.corpus.spelled(index)
-        video = self._video(index, spelled, rng)
-        has_texts = bool(spelled.captions or spelled.questions or spelled.label)
-        if rng.random() < mixture.generate or not has_texts:
-            return self._to_video(spelled, video, rng)
-        spans, weights = [video], [mixture.prompt_video]
-        room = self.context - 2 - len(video.ids)
-        if room < 0:
-            raise self._too_long(len(video.ids))
-        branches = [0]
-        for number, (prompt, target) in enumerate(self._texts(spelled, rng), 1):
-            size = len(target.ids) + (len(prompt.ids) if prompt else 0)
-            if size > room:
-                continue
-            room -= size
-            if prompt is not None:
-                spans.append(prompt)
-                weights.append(mixture.prompt_text)
-                branches.append(number)
-            spans.append(target)
-            weights.append(1.0)
-            branches.append(number)
-        apart = rng.random() < mixture.branch and len(spans) > 1
+        layouts, clip = self._layouts, self.corpus.spelled(index)
+        video = self._video(index, clip, rng)
+        if rng.random() < self.mixture.talk:
+            other = int(rng.integers(len(self.corpus)))
+            second = self.corpus.spelled(other)
+            parts = layouts.talk([(clip, video), (second, self._video(other, second, rng))], rng)
+        elif rng.random() < self.mixture.generate or not clip.has_texts:
+            parts = layouts.film(clip, video, rng)
+        else:
+            parts = layouts.watch(clip, video, self.context - 2, rng)
+        length = 2 + sum(len(part.span.ids) for part in parts)
+        if length > self.context:
+            raise ValueError(
+                f"a document of {length} tokens in a context of {self.context}: raise the model's "
+                "context, encode at fewer tokens a frame, or cut the clips shorter"
+            )
+        branches = [part.branch for part in parts]
         return join(
-            spans, self.corpus.vocabulary, weights, end=True, branches=branches if apart else None
+            [part.span for part in parts],
+            self.corpus.vocabulary,
+            [part.weight for part in parts],
+            end=True,
+            branches=branches if any(branches) else None,
         )
-
-    def _to_video(self, spelled: Spelled, video: Span, rng: np.random.Generator) -> Sequence:
-        caption = self._nothing
-        if spelled.captions and rng.random() >= self.mixture.drop_caption:
-            caption = spelled.captions[rng.integers(len(spelled.captions))]
-        if len(caption.ids) + len(video.ids) + 2 > self.context:
-            raise self._too_long(len(caption.ids) + len(video.ids))
-        weights = [self.mixture.prompt_text, 1.0]
-        return join([caption, video], self.corpus.vocabulary, weights, end=True)
-
-    def _texts(self, spelled: Spelled, rng: np.random.Generator) -> list[tuple[Span | None, Span]]:
-        """(what is asked or None, what is to be said), in random order."""
-        tasks: list[tuple[Span | None, Span]] = []
-        if spelled.captions:
-            said = rng.permutation(len(spelled.captions))[: self.mixture.captions]
-            tasks += [(None, spelled.captions[i]) for i in said]
-        asked = rng.permutation(len(spelled.questions))[: self.mixture.questions]
-        tasks += [spelled.questions[i] for i in asked]
-        if spelled.label is not None:
-            tasks.append((None, spelled.label))
-        return [tasks[i] for i in rng.permutation(len(tasks))[: self.mixture.texts]]
 
     def _video(self, index: int, spelled: Spelled, rng: np.random.Generator) -> Span:
         rates = self.mixture.rates
@@ -159,12 +108,6 @@ class Documents:
         if choice == len(rates) or rates[choice] >= full:
             return spelled.video
         return self.corpus.at_rate(index, rates[choice])
-
-    def _too_long(self, length: int) -> ValueError:
-        return ValueError(
-            f"a document of {length + 2} tokens in a context of {self.context}: raise the model's "
-            "context, encode at fewer tokens a frame, or cut the clips shorter"
-        )
 
 
 def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:

@@ -335,14 +335,17 @@ def show_sequence(
         caption: A caption to stand before it.
         codes: Codes to show of each block.
     """
-    from lm.document import Document, Text, Video
+    from lm.document import Document, Task, Text, Video
     from lm.sequence import describe, write
 
     if codes < 0:
         raise ValueError(f"codes={codes}: give 0 or more")
     loaded = Model.load(model)
-    items = [] if caption is None else [Text("caption", caption)]
-    document = Document((*items, Video(loaded.encode(video))))
+    shown = Video(loaded.encode(video))
+    first = Task("watch"), shown
+    if caption is not None:
+        first = Task("film"), Text("caption", caption), shown
+    document = Document(first)
     sequence = write(document, loaded.vocabulary)
     return ShownSequence(str(video), len(sequence), describe(sequence, loaded.vocabulary, codes))
 

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lm.document import Time
 from lm.formats import VideoFormat
-from lm.sequence import Span, text_span, video_span
+from lm.sequence import Span, text_span, video_span, write_item
 from lm.vocabulary import Vocabulary
 from tokenizer.encoding import TokenRecord, read_record
 from tokenizer.ordering import BlockLayout
@@ -42,6 +43,12 @@ class Spelled:
     captions: tuple[Span, ...]
     questions: tuple[tuple[Span, Span], ...]  # question, answer
     label: Span | None
+    events: tuple[tuple[Span, Span], ...] = ()  # what happens, when
+    stills: tuple[Span, ...] = ()  # frames of the video as images, in order of time
+
+    @property
+    def has_texts(self) -> bool:
+        return bool(self.captions or self.questions or self.label or self.events)
 
 
 class Corpus:
@@ -95,6 +102,11 @@ def spell(record: TokenRecord, vocabulary: Vocabulary) -> Spelled:
             (text("question", q.question), text("answer", q.answer)) for q in record.questions
         ),
         label=text("label", label) if label else None,
+        events=tuple(
+            (text("event", event.text), write_item(Time(event.start, event.end), vocabulary))
+            for event in record.events
+        ),
+        stills=tuple(video_span(still, vocabulary) for still in record.stills),
     )
 
 
@@ -117,6 +129,7 @@ def make_vocabulary(
     """
     texts: dict[str, None] = {}
     formats: list[VideoFormat] = []
+    stills: dict[VideoFormat, None] = {}
     stride = max(1, -(-len(records) // max_records))
     first: VideoTokens | None = None
     for i in range(0, len(records), stride):
@@ -128,13 +141,16 @@ def make_vocabulary(
                 f"{first.codec_id!r}: encode all clips with one codec"
             )
         pairs = [text for q in record.questions for text in (q.question, q.answer)]
+        pairs += [event.text for event in record.events]
         texts.update(dict.fromkeys([*record.captions, *pairs, label_of(record.labels)]))
         formats.append(VideoFormat.of(record.tokens)[0])
+        stills |= dict.fromkeys(VideoFormat.of(still)[0] for still in record.stills)
     if first is None:
         raise ValueError("the token shards hold no records: encode some clips first")
     return Vocabulary.make(
         texts,
         formats,
+        stills=tuple(stills),
         codec_id=first.codec_id,
         codebook_size=first.codebook_size,
         block_frames=first.block_frames,

@@ -15,7 +15,7 @@ import torch
 from data.clip import Clip
 from lm.batches import pad
 from lm.corpus import label_of
-from lm.document import Document, Nothing, Text, Video
+from lm.document import Document, Item, Nothing, Task, Text, Video
 from lm.figures import Figure, figure_table
 from lm.judging import (
     Tally,
@@ -219,13 +219,13 @@ def likelihoods(model: Model, clips: Sequence[Clip], tokens: Sequence[VideoToken
     told = [(c, t) for c, t in zip(clips, tokens, strict=True) if c.captions]
     figures = []
     if told:
-        pairs = [(Video(t), Text("caption", c.caption)) for c, t in told]
+        pairs = [(Task("watch"), Video(t), Text("caption", c.caption)) for c, t in told]
         size = sum(len(c.caption.encode()) for c, _ in told)
         figures.append(_cost(model, "caption_cost", pairs, "text", size, "bits a byte"))
-        pairs = [(Text("caption", c.caption), Video(t)) for c, t in told]
+        pairs = [(Task("film"), Text("caption", c.caption), Video(t)) for c, t in told]
         frames = sum(t.num_frames for _, t in told)
         figures.append(_cost(model, "video_cost", pairs, "video", frames, "bits a frame"))
-    pairs = [(Nothing(), Video(t)) for t in tokens]
+    pairs = [(Task("film"), Nothing(), Video(t)) for t in tokens]
     frames = sum(t.num_frames for t in tokens)
     figures.append(_cost(model, "video_cost_unprompted", pairs, "video", frames, "bits a frame"))
     return figures
@@ -234,17 +234,17 @@ def likelihoods(model: Model, clips: Sequence[Clip], tokens: Sequence[VideoToken
 def _cost(
     model: Model,
     name: str,
-    pairs: Sequence[tuple[Any, Any]],
+    documents: Sequence[tuple[Item, ...]],
     kind: str,
     size: int,
     unit: str,
 ) -> Figure:
-    """Bits of the second item of each pair after the first, over `size`."""
+    """Bits of the last item of each document after the others, over `size`."""
     nats = 0.0
-    for first in range(0, len(pairs), ROWS):
-        part = [Document.of(*pair) for pair in pairs[first : first + ROWS]]
-        rows = [write(document, model.vocabulary, weights=[0, 1]) for document in part]
+    for first in range(0, len(documents), ROWS):
+        part = [Document.of(*items) for items in documents[first : first + ROWS]]
+        rows = [write(document, model.vocabulary, weights=[0, 0, 1]) for document in part]
         loss = language_loss(model.decoder, [pad(rows, model.vocabulary)])
         value, count = {"text": (loss.text, 1), "video": (loss.video, 2)}[kind]
         nats += float(value) * loss.tokens[count]
-    return Figure(name, nats / math.log(2) / size, n=len(pairs), unit=unit)
+    return Figure(name, nats / math.log(2) / size, n=len(documents), unit=unit)

@@ -20,6 +20,7 @@ from lm.grammar import Grammar
 from lm.model import Decoder
 from lm.prompting import condition, to_video
 from lm.sampling import Prompt, Sampling, continue_streams
+from lm.sequence import Span
 from lm.vocabulary import Vocabulary
 from tokenizer.tokens import VideoTokens
 
@@ -108,6 +109,8 @@ def film(
     sampling: Sampling,
     progress: Callable[[int], None] | None = None,
     begun: Sequence[VideoTokens] | None = None,
+    stills: Sequence[Sequence[VideoTokens]] | None = None,
+    negative: str | None = None,
 ) -> list[VideoTokens]:
     """Video tokens for each prompt, whole blocks.
 
@@ -120,39 +123,61 @@ def film(
         sampling: How to draw.
         progress: Called with the number of videos done.
         begun: What each video begins with, as many blocks each, fewer than a window has.
+        stills: Frames of each video that are known, where the task is to fill in.
+        negative: What guidance leads away from, in place of nothing at all.
     """
+    null = condition(grammar.vocabulary, negative)
     made: list[VideoTokens] = []
     for first in range(0, len(prompts), ROWS):
         part = slice(first, first + ROWS)
         starts = [None] * len(prompts[part]) if begun is None else begun[part]
-        made += _film_rows(decoder, grammar, prompts[part], seeds[part], shot, sampling, starts)
+        shown = [condition(grammar.vocabulary, prompt) for prompt in prompts[part]]
+        known = [None] * len(shown) if stills is None else stills[part]
+        asked = [_Asked(*each, null) for each in zip(shown, known, seeds[part], strict=True)]
+        made += _film_rows(decoder, grammar, asked, shot, sampling, starts)
         if progress is not None:
             progress(len(prompts[part]))
     return made
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What one video is to be, and what guidance leads away from."""
+
+    shown: Span
+    stills: Sequence[VideoTokens] | None
+    seed: int
+    null: Span
+
+    def prompt(
+        self, vocabulary: Vocabulary, fmt: VideoFormat, tokens: VideoTokens | None, keep: int
+    ) -> Prompt:
+        full, null = (
+            to_video(vocabulary, span, fmt, tokens, keep, self.stills)
+            for span in (self.shown, self.null)
+        )
+        if self.stills is None:
+            return Prompt(full, null)
+        return Prompt(full, null, to_video(vocabulary, self.null, fmt, tokens, keep, ()))
+
+
 def _film_rows(
     decoder: Decoder,
     grammar: Grammar,
-    prompts: Sequence[str | None],
-    seeds: Sequence[int],
+    asked: Sequence[_Asked],
     shot: Shot,
     sampling: Sampling,
     begun: Sequence[VideoTokens | None],
 ) -> list[VideoTokens]:
     vocabulary, keep = grammar.vocabulary, len(begun[0].codes) if begun[0] else 0
-    shown = [condition(vocabulary, prompt) for prompt in prompts]
-    null = condition(vocabulary, None)
     made = list(begun)
     while True:
         starts = [
-            Prompt(
-                to_video(vocabulary, span, shot.format, tokens, keep),
-                to_video(vocabulary, null, shot.format, tokens, keep),
-            )
-            for span, tokens in zip(shown, made, strict=True)
+            each.prompt(vocabulary, shot.format, tokens, keep)
+            for each, tokens in zip(asked, made, strict=True)
         ]
-        round_seeds = [seed + 1_000_003 * (len(made[0].codes) if made[0] else 0) for seed in seeds]
+        so_far = len(made[0].codes) if made[0] else 0
+        round_seeds = [each.seed + 1_000_003 * so_far for each in asked]
         states = continue_streams(
             decoder, grammar, starts, sampling=sampling, seeds=round_seeds, num_items=1
         )

@@ -53,7 +53,7 @@ def export_gguf(model: Path, out: Path, weights: Weights = "f32") -> GgufFile:
     from lm.saving import load_parts
 
     check_writable(out)
-    decoder, vocabulary, _ = load_parts(model)
+    decoder, vocabulary, *_ = load_parts(model)
     return write_gguf(decoder, vocabulary, out, weights)
 
 

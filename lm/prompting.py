@@ -1,11 +1,13 @@
-"""Prompts: the open streams that each task is asked with. Every layout here occurs in training.
+"""Prompts: the open streams that each task is asked with, laid out as training documents are.
 
 Knows where items stand in a prompt. Knows neither model nor sampling.
 """
 
 from __future__ import annotations
 
-from lm.document import Nothing, Text
+from collections.abc import Sequence
+
+from lm.document import Item, Nothing, Task, Text, Video
 from lm.formats import VideoFormat
 from lm.sequence import Span, join, video_span, write_header, write_item
 from lm.vocabulary import Vocabulary
@@ -23,13 +25,29 @@ def about_video(
         role: `caption`, `answer` or `label`.
         question: What is asked before an answer.
     """
-    spans = [video_span(tokens, vocabulary)]
-    if question is not None:
-        if not question.strip():
-            raise ValueError("the question is empty: say what to ask about the video")
-        spans.append(write_item(Text("question", question), vocabulary))
+    asked = () if question is None else (ask_of(question),)
+    return watching(vocabulary, tokens, *asked, mark=f"<{role}>")
+
+
+def watching(
+    vocabulary: Vocabulary, tokens: VideoTokens, *asked: Item, mark: str | None
+) -> list[int]:
+    """A video, what is asked of it, and the mark that opens what is to be said (None: open)."""
+    return opened(vocabulary, [Task("watch"), Video(tokens), *asked], mark)
+
+
+def opened(vocabulary: Vocabulary, items: Sequence[Item], mark: str | None) -> list[int]:
+    """Items, then the mark that opens the next."""
+    spans = [write_item(item, vocabulary) for item in items]
     ids = join(spans, vocabulary, end=False).ids.tolist()
-    return [*ids, vocabulary.special(f"<{role}>")]
+    return ids if mark is None else [*ids, vocabulary.special(mark)]
+
+
+def ask_of(question: str) -> Text:
+    """A question as an item."""
+    if not question.strip():
+        raise ValueError("the question is empty: say what to ask about the video")
+    return Text("question", question)
 
 
 def condition(vocabulary: Vocabulary, prompt: str | None) -> Span:
@@ -47,6 +65,7 @@ def to_video(
     fmt: VideoFormat,
     tokens: VideoTokens | None = None,
     keep: int = 0,
+    stills: Sequence[VideoTokens] | None = None,
 ) -> list[int]:
     """A condition, then a video's header and the blocks it is to begin with.
 
@@ -56,8 +75,11 @@ def to_video(
         fmt: Format of the video.
         tokens: Where the first blocks come from, its last `keep` ones.
         keep: How many.
+        stills: Frames to fill in between, each a video of one frame; None: the task is to film.
     """
-    ids = join([shown], vocabulary, end=False).ids.tolist()
+    task = write_item(Task("film" if stills is None else "fill"), vocabulary)
+    spans = [task, shown, *(video_span(still, vocabulary) for still in stills or ())]
+    ids = join(spans, vocabulary, end=False).ids.tolist()
     ids += [vocabulary.special("<video>"), *write_header(fmt, 0, vocabulary)]
     ids.append(vocabulary.special("<block>"))  # closes the header: it is not the model's to extend
     for block in tokens.codes[-keep:] if tokens is not None and keep else ():

@@ -1,10 +1,10 @@
 """Sampling: continues prompts under the grammar, each modality drawn in its own way.
 
 A batch may mix prompts of any length; each sample has its own seed and does not depend on its
-neighbours. With guidance the prompt and its null twin run as rows of one batch, each with its
+neighbours. With guidance the prompt and its twins run as rows of one batch, each with its
 own cache. Knows ids and the grammar, not tasks.
 
-Shapes: A active streams, B rows (A, or 2 A with guidance), L tokens, V ids looked at.
+Shapes: A active streams, B rows (A for each branch of guidance), L tokens, V ids looked at.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ import torch
 from torch import Tensor
 
 from lm.cache import Cache
+from lm.document import Item
 from lm.engine import Reading, Row
 from lm.grammar import Grammar, Ranges, State
+from lm.guidance import combine
 from lm.model import Decoder
 from lm.sequence import VIDEO, Sequence
 
 MAX_GUIDANCE = 100.0
 SEEDS = range(-(2**62), 2**62)
+Follow = Callable[[List[Item]], tuple[str, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -53,26 +56,43 @@ class Sampling:
 
     text: Draw = field(default_factory=lambda: Draw(temperature=0.0))  # marks too
     video: Draw = field(default_factory=lambda: Draw(min_p=0.2))
-    guidance: float = 1.0  # of video codes: null + guidance * (prompt - null); 1: no null twin
+    guidance: float = 1.0  # of video codes by words; 1: no twin without them
+    context_guidance: float = 1.0  # of video codes by stills; 1: no twin without them
+    rescale: float = 0.0  # of what guidance adds to the spread of logits, the share taken back
 
     def __post_init__(self) -> None:
-        if not 0 <= self.guidance <= MAX_GUIDANCE:
-            raise ValueError(
-                f"guidance={self.guidance:g}: give 0 (heed no prompt) to {MAX_GUIDANCE:g}; "
-                "1 is none, 2 to 4 are usual"
-            )
+        for name in ("guidance", "context_guidance"):
+            value = getattr(self, name)
+            if not 0 <= value <= MAX_GUIDANCE:
+                raise ValueError(
+                    f"{name}={value:g}: give 0 (heed no prompt) to {MAX_GUIDANCE:g}; "
+                    "1 is none, 2 to 4 are usual"
+                )
+        if not 0 <= self.rescale <= 1:
+            raise ValueError(f"rescale={self.rescale}: give a share from 0 (none) to 1")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A stream to continue, and what stands in for it in the null branch of guidance."""
+    """A stream to continue, and its twins for guidance.
+
+    null: without the words, or with those of what is not wanted. bare: without stills, too.
+    """
 
     ids: list[int]
     null: list[int] | None = None
+    bare: list[int] | None = None
 
     @classmethod
     def of(cls, sequence: Sequence, null: Sequence | None = None) -> Prompt:
         return cls(sequence.ids.tolist(), None if null is None else null.ids.tolist())
+
+    def branches(self, count: int) -> list[list[int]]:
+        """The prompt and its first twins; one that is missing is like the one before."""
+        found = [self.ids]
+        for twin in (self.null, self.bare)[: count - 1]:
+            found.append(found[-1] if twin is None else twin)
+        return found
 
 
 @dataclass
@@ -82,16 +102,26 @@ class _Stream:
     state: State
     limit: int  # most new ids
     goal: int | None  # items after which to stop; None: at <end>
+    follow: Follow | None
     luck: Tensor  # (limit,) uniform numbers, one for each token drawn
     drawn: int = 0
 
     @property
     def finished(self) -> bool:
         enough = self.goal is not None and len(self.state.items) >= self.goal
-        return enough or self.state.mode == "done"
+        return enough or self.state.mode == "done" or self._marks() == ()
+
+    def _marks(self) -> tuple[str, ...] | None:
+        """Marks that may open the next item; None if all may, or an item is at hand."""
+        return self.follow(self.state.items) if self.follow and self.state.mode == "item" else None
 
     def allowed(self) -> Ranges:
-        return self.state.allowed(self.limit - self.drawn, close=int(self.goal is None))
+        ranges = self.state.allowed(self.limit - self.drawn, close=int(self.goal is None))
+        marks = self._marks()
+        if marks is None:
+            return ranges
+        ids = {self.state.grammar.vocabulary.special(mark) for mark in marks}
+        return tuple(span for span in ranges if span[0] in ids)
 
 
 @torch.inference_mode()
@@ -103,6 +133,7 @@ def continue_streams(
     sampling: Sampling | None = None,
     seeds: List[int] | None = None,
     num_items: int | None = None,
+    follow: Follow | None = None,
     max_new: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[State]:
@@ -115,6 +146,7 @@ def continue_streams(
         sampling: How to draw.
         seeds: One per prompt (default 0, 1, ...); a seed gives the same stream in any batch.
         num_items: Stop after so many more items; None: at `<end>`.
+        follow: Which marks may open the next item after those there are; none: stop.
         max_new: Most new tokens a stream, by default what the context leaves. Streams always end
             complete within it.
         progress: Called after each step with the number of tokens drawn in it.
@@ -131,32 +163,36 @@ def continue_streams(
     seeds = list(range(len(prompts))) if seeds is None else seeds
     read = [read_prompt(grammar, prompt.ids) for prompt in prompts]
     streams = [
-        _open(state, len(prompt.ids), seed, model.config.context, num_items, max_new)
+        _open(state, len(prompt.ids), seed, model.config.context, num_items, max_new, follow)
         for (state, _), prompt, seed in zip(read, prompts, seeds, strict=True)
     ]
-    rows = [(prompt.ids, slots) for prompt, (_, slots) in zip(prompts, read, strict=True)]
-    guided = sampling.guidance != 1.0 and any(prompt.null is not None for prompt in prompts)
-    if guided:
-        nulls = [prompt.ids if prompt.null is None else prompt.null for prompt in prompts]
-        rows += [(null, read_prompt(grammar, null)[1]) for null in nulls]
+    count = _num_branches(prompts, sampling)
+    twins = zip(*(prompt.branches(count) for prompt in prompts), strict=True)
+    rows = [(ids, read_prompt(grammar, ids)[1]) for branch in twins for ids in branch]
     longest = max(stream.limit for stream in streams)
     read_rows = partial(_OwnReading, model) if model.engine is None else model.engine.read
     reading: Reading = read_rows(rows, room=longest)
     active = streams
     while True:
-        tokens, slots = _draw_step(reading.scores, grammar, active, sampling, guided)
+        tokens, slots = _draw_step(reading.scores, grammar, active, sampling, count)
         if progress is not None:
             progress(len(active))
         keep = [i for i, stream in enumerate(active) if not stream.finished]
         if not keep:
             return [stream.state for stream in streams]
         if len(keep) < len(active):
-            both = keep + [i + len(active) for i in keep] if guided else keep
-            reading.keep(both)
+            reading.keep([i + k * len(active) for k in range(count) for i in keep])
             active = [active[i] for i in keep]
             tokens, slots = [tokens[i] for i in keep], [slots[i] for i in keep]
-        copies = 2 if guided else 1
-        reading.push(tokens * copies, slots * copies)
+        reading.push(tokens * count, slots * count)
+
+
+def _num_branches(prompts: List[Prompt], sampling: Sampling) -> int:
+    """How many twins of each prompt are needed, itself included."""
+    if sampling.context_guidance != 1 and any(prompt.bare is not None for prompt in prompts):
+        return 3
+    guided = sampling.guidance != 1 and any(prompt.null is not None for prompt in prompts)
+    return 2 if guided else 1
 
 
 class _OwnReading:
@@ -220,7 +256,13 @@ def read_prompt(grammar: Grammar, ids: List[int]) -> tuple[State, list[int]]:
 
 
 def _open(
-    state: State, length: int, seed: int, context: int, num_items: int | None, max_new: int | None
+    state: State,
+    length: int,
+    seed: int,
+    context: int,
+    num_items: int | None,
+    max_new: int | None,
+    follow: Follow | None,
 ) -> _Stream:
     limit = context - length
     if max_new is not None:
@@ -238,7 +280,7 @@ def _open(
     goal = None if num_items is None else len(state.items) + num_items
     generator = torch.Generator().manual_seed(seed)
     luck = torch.rand(context, generator=generator, dtype=torch.float64)
-    return _Stream(state, limit, goal, luck)
+    return _Stream(state, limit, goal, follow, luck)
 
 
 def _draw_step(
@@ -246,7 +288,7 @@ def _draw_step(
     grammar: Grammar,
     active: list[_Stream],
     sampling: Sampling,
-    guided: bool,
+    num_branches: int,
 ) -> tuple[list[int], list[int]]:
     """Draw and take the next token of every stream; give back tokens and their slots."""
     ranges = [stream.allowed() for stream in active]
@@ -257,14 +299,14 @@ def _draw_step(
     else:
         low = min(r[0][0] for r in ranges)
         high = max(span[1] for r in ranges for span in r)
-        count = len(active)
         logits = score(low, high)  # (B, V)
-        if guided:
-            logits, null = logits[:count], logits[count:]
+        if num_branches > 1:
+            branches = logits.split(len(active))
+            logits = branches[0]
             if any(is_video):
                 factor = [sampling.guidance if v else 1.0 for v in is_video]
                 scale = torch.tensor(factor, device=logits.device)[:, None]
-                logits = null + scale * (logits - null)
+                logits = combine(branches, scale, sampling.context_guidance, sampling.rescale)
         if any(r != ((low, high),) for r in ranges):
             mask = torch.stack([grammar.mask(r)[low:high] for r in ranges])
             logits = logits.masked_fill(~mask.to(logits.device), -torch.inf)

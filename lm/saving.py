@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,13 @@ from tokenizer.codec import Codec
 FORMAT, VERSION = "kinolex-model", 1
 
 
-def save_parts(path: Path, decoder: Decoder, vocabulary: Vocabulary, codec: Codec) -> None:
+def save_parts(
+    path: Path,
+    decoder: Decoder,
+    vocabulary: Vocabulary,
+    codec: Codec,
+    taught: Collection[str] = (),
+) -> None:
     """Write a model directory; model.json goes last and marks it whole."""
     codec.save(path / "codec")
     vocabulary.save(path)
@@ -38,11 +45,12 @@ def save_parts(path: Path, decoder: Decoder, vocabulary: Vocabulary, codec: Code
         "weights_sha256": hashlib.sha256(content).hexdigest(),
         "parameters": decoder.num_parameters,
         "decoder": decoder.config.to_json(),
+        "taught": sorted(taught),
     }
     write_atomically(path / "model.json", (json.dumps(record, indent=2) + "\n").encode())
 
 
-def load_parts(path: Path) -> tuple[Decoder, Vocabulary, Codec]:
+def load_parts(path: Path) -> tuple[Decoder, Vocabulary, Codec, tuple[str, ...]]:
     """Read a model directory.
 
     Raises:
@@ -71,7 +79,7 @@ def load_parts(path: Path) -> tuple[Decoder, Vocabulary, Codec]:
             f"{path}: a model of {decoder.config.num_ids} ids with a vocabulary of "
             f"{len(vocabulary)}: files of two models were mixed, copy the directory again"
         )
-    return decoder, vocabulary, codec
+    return decoder, vocabulary, codec, tuple(record.get("taught", ()))
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lm.batches import pad
-from lm.document import Document, Text, Video
+from lm.document import Document, Task, Text, Video
 from lm.grammar import Grammar
 from lm.loss import token_losses
 from lm.model import Decoder
@@ -93,7 +93,7 @@ def score_captions(
     for first in range(0, len(videos), ROWS):
         part = slice(first, first + ROWS)
         rows = [
-            write(Document.of(Video(video), Text("caption", caption)), vocabulary)
+            write(Document.of(Task("watch"), Video(video), Text("caption", caption)), vocabulary)
             for video, caption in zip(videos[part], captions[part], strict=True)
         ]
         longest = max(map(len, rows))

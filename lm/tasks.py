@@ -1,29 +1,33 @@
 """`Model`: a codec and a decoder with their vocabulary, and what they can be asked to do.
 
-Caption, answer, recognise and generate, each one clip or many at a time, and go on with a clip.
+Caption, answer, recognise, find in time, talk, generate, fill in and go on: thin methods over the
+modules that know how.
 Knows nothing of training, commands or pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
-from data.clip import Clip
+from data.clip import Clip, Event
+from lm.chatting import Chat
 from lm.choosing import best_of
+from lm.completing import GREEDY, ROWS, Progress, chunks, complete
 from lm.continuing import continue_clip
-from lm.document import Text
+from lm.document import Item, Task, Text, Time, Video
 from lm.engine import open_engine
-from lm.filming import ROWS, film, plan_shot
+from lm.filming import film, plan_shot
 from lm.framing import Framing
 from lm.grammar import Grammar
+from lm.infilling import infill
+from lm.locating import describe, list_events, locate
 from lm.model import Decoder
-from lm.prompting import about_video
+from lm.prompting import about_video, opened
 from lm.sampling import Draw, Prompt, Sampling, continue_streams
 from lm.saving import load_parts, save_parts
 from lm.scoring import score_texts
@@ -31,11 +35,6 @@ from lm.vocabulary import Vocabulary
 from lm.watching import Seen, as_clip, read_videos
 from tokenizer.codec import Codec
 from tokenizer.tokens import VideoTokens
-
-MAX_TEXT = 256  # tokens of one caption or answer
-GREEDY = Draw(temperature=0.0)
-Progress = Callable[[int], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,17 @@ class Model:
     Clips of another size, frame rate or length than the model was trained on are brought to its
     format with a warning. Wherever a video is wanted, a `Clip`, `VideoTokens` of this model's
     codec, or the path of a file or folder of frames will do.
+
+    taught: what it learned that not every model does, see `Mixture.taught`.
     """
 
-    def __init__(self, decoder: Decoder, vocabulary: Vocabulary, codec: Codec) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        vocabulary: Vocabulary,
+        codec: Codec,
+        taught: Collection[str] = (),
+    ) -> None:
         if codec.tokens_id != vocabulary.codec_id:
             raise ValueError(
                 f"codec {codec.codec_id} with a language model trained on tokens of "
@@ -66,6 +73,7 @@ class Model:
         self.codec = codec.eval()
         self.grammar = Grammar(vocabulary)
         self.framing = Framing.of(vocabulary.presets)
+        self.taught = frozenset(taught)
 
     @classmethod
     def load(cls, path: str | Path, engine: str = "torch") -> Model:
@@ -85,7 +93,7 @@ class Model:
 
     def save(self, path: str | Path) -> None:
         """Write a model directory: model.json, model.safetensors, vocabulary and codec."""
-        save_parts(Path(path), self.decoder, self.vocabulary, self.codec)
+        save_parts(Path(path), self.decoder, self.vocabulary, self.codec, self.taught)
 
     # Reading video
 
@@ -185,6 +193,61 @@ class Model:
         prompts = [about_video(self.vocabulary, video, "label") for video in tokens]
         return self._rank(prompts, labels, normalise, progress)
 
+    # Times
+
+    def locate(self, video: Seen, event: str) -> Time:
+        """When an event happens in a video, see `lm.locating.locate`."""
+        return locate(self, [video], [event])[0]
+
+    def describe(self, video: Seen, start: float, end: float | None = None) -> str:
+        """What happens at `start` seconds, or from there to `end`."""
+        return describe(self, [video], [Time(start, end)])[0]
+
+    def events(self, video: Seen) -> list[Event]:
+        """All that happens in a video, in order of time."""
+        return list_events(self, [video])[0]
+
+    # Texts and videos in turn
+
+    def chat(self, *videos: Seen) -> Chat:
+        """A talk about videos, to go on with by `Chat.ask` and `Chat.show`."""
+        talk = Chat(self)
+        for video in videos:
+            talk.show(video)
+        return talk
+
+    def write(
+        self,
+        items: Sequence[Item] = (),
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        max_new: int | None = None,
+    ) -> list[str | Clip]:
+        """What the model says and shows after some items, of its own choice, to the end.
+
+        Args:
+            items: What is there: `lm.document` items, in order.
+            seed: The same seed gives the same document.
+            sampling: How to draw; None: words likeliest, codes as trained.
+            max_new: Most new tokens; None: what the context leaves.
+        """
+        start = [Task("talk"), *items]
+        (state,) = continue_streams(
+            self.decoder,
+            self.grammar,
+            [Prompt(opened(self.vocabulary, start, None))],
+            sampling=sampling,
+            seeds=[seed],
+            max_new=max_new,
+        )
+        said: list[str | Clip] = []
+        for item in state.items[len(start) :]:
+            if isinstance(item, Text):
+                said.append(item.text)
+            elif isinstance(item, Video):
+                said.append(self.codec.decode(item.tokens))
+        return said
+
     # Text to video
 
     def generate(
@@ -199,6 +262,7 @@ class Model:
         min_p: float = 0.2,
         tokens_per_frame: float | None = None,
         candidates: int = 1,
+        negative: str | None = None,
     ) -> Clip:
         """A video that shows what the prompt says.
 
@@ -215,6 +279,7 @@ class Model:
             tokens_per_frame: At most so many; None: the rate the model was trained at.
             candidates: Videos to make, of which the one is kept that the model itself, looking at
                 its pixels, finds likeliest to be captioned by the prompt.
+            negative: What guidance is to lead away from; None: from no words at all.
 
         Raises:
             ValueError: an empty prompt, or one that does not fit the context.
@@ -227,6 +292,7 @@ class Model:
             sampling,
             tokens_per_frame=tokens_per_frame,
             candidates=candidates,
+            negative=negative,
         )[0]
 
     def generate_batch(
@@ -238,6 +304,7 @@ class Model:
         *,
         tokens_per_frame: float | None = None,
         candidates: int = 1,
+        negative: str | None = None,
         progress: Progress | None = None,
     ) -> list[Clip]:
         """A video for each prompt, each with its own seed (default 0, 1, ...); see `generate`."""
@@ -247,6 +314,7 @@ class Model:
                 seconds=seconds,
                 sampling=sampling,
                 tokens_per_frame=tokens_per_frame,
+                negative=negative,
             )
             return best_of(self, draw, candidates, prompts, seeds, progress)
         shot = plan_shot(self.vocabulary, self.framing, seconds, tokens_per_frame)
@@ -258,6 +326,7 @@ class Model:
             shot,
             sampling or Sampling(guidance=2.0),
             progress,
+            negative=negative,
         )
         frames = torch.arange(shot.num_frames)
         return [
@@ -280,29 +349,24 @@ class Model:
         """A video with what comes after it, see `lm.continuing.continue_clip`."""
         return continue_clip(self, as_clip(video), seconds, prompt, seed, sampling)
 
+    def infill(
+        self,
+        stills: Clip,
+        prompt: str | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> Clip:
+        """A video of which some frames are given, see `lm.infilling.infill`."""
+        way = sampling or Sampling(guidance=2.0, context_guidance=1.5)
+        return infill(self, [stills], [prompt], [seed], way)[0]
+
     # Running prompts
 
     def _say(
         self, prompts: list[list[int]], draw: Draw, seed: int, progress: Progress | None
     ) -> list[str]:
-        texts: list[str] = []
-        for part in _chunks(prompts, ROWS):
-            states = continue_streams(
-                self.decoder,
-                self.grammar,
-                [Prompt(ids) for ids in part],
-                sampling=Sampling(text=draw),
-                seeds=[seed + len(texts) + i for i in range(len(part))],
-                num_items=1,
-                max_new=MAX_TEXT,
-            )
-            for state in states:
-                item = state.items[-1]
-                assert isinstance(item, Text)
-                texts.append(item.text)
-            if progress is not None:
-                progress(len(part))
-        return texts
+        items = complete(self, prompts, draw, seed, progress)
+        return [item.text for item in items if isinstance(item, Text)]
 
     def _rank(
         self,
@@ -314,7 +378,7 @@ class Model:
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"labels {list(labels)}: give different labels, at least one")
         ranked: list[list[LabelScore]] = []
-        for part in _chunks(prompts, max(1, 4 * ROWS // len(labels))):
+        for part in chunks(prompts, max(1, 4 * ROWS // len(labels))):
             scores, lengths = score_texts(self.decoder, self.grammar, part, labels)
             chances = (scores / lengths if normalise else scores).softmax(-1)
             for row, shares in zip(scores.tolist(), chances.tolist(), strict=True):
@@ -323,7 +387,3 @@ class Model:
             if progress is not None:
                 progress(len(part))
         return ranked
-
-
-def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]

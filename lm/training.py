@@ -161,7 +161,8 @@ class LanguageTraining(LightningModule):
     def export(self, folder: Path) -> Path:
         """Save the model with its vocabulary and codec as FOLDER/model."""
         assert self.decoder is not None
-        Model(self.decoder, self.data.vocabulary, self.codec).save(folder / "model")
+        taught = self.data.mixture.taught
+        Model(self.decoder, self.data.vocabulary, self.codec, taught).save(folder / "model")
         self.decoder.train()
         return folder / "model"
 

@@ -85,6 +85,7 @@ class Vocabulary:
         texts: Iterable[str],
         formats: Iterable[VideoFormat],
         *,
+        stills: Sequence[VideoFormat] = (),
         codec_id: str,
         codebook_size: int,
         block_frames: int,
@@ -98,6 +99,7 @@ class Vocabulary:
         Args:
             texts: Every text of the corpus, for training the pieces.
             formats: The format of every clip; the commonest become one-token headers.
+            stills: Formats of single frames that stand beside clips; they get headers, too.
             codec_id: Whose codes these are.
             codebook_size: Number of video codes.
             block_frames: Frames per block of that codec.
@@ -109,7 +111,9 @@ class Vocabulary:
         """
         common = [fmt for fmt, _ in Counter(formats).most_common(max_presets)]
         presets = list(
-            dict.fromkeys(f for fmt in common for f in (fmt, *map(fmt.with_rate, rates)))
+            dict.fromkeys(
+                f for fmt in (*common, *stills) for f in (fmt, *map(fmt.with_rate, rates))
+            )
         )
         return cls(
             Pieces.train(texts, num_pieces),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from data.clip import Clip, Question
+from data.clip import Clip, Event, Question
 from data.shards import ShardWriter, TokenShards
 from lm.corpus import Corpus, make_vocabulary
 from lm.learning import code_features, make_decoder
@@ -52,7 +53,20 @@ def make_record(colour: str, motion: str, seed: int) -> Record:
         Question("how does it move?", motion, "motion"),
     )
     captions = (f"a {colour} ball {motion}", f"{motion}: a ball in {colour}")
-    return write_record(TokenRecord(tokens, captions, questions, {"action": motion}))
+    stills = tuple(
+        replace(tokens.blocks(b, b + 1), timestamps=tokens.timestamps[[t]])
+        for b, t in ((0, 0), (BLOCKS - 1, -1))
+    )
+    return write_record(
+        TokenRecord(
+            tokens,
+            captions,
+            questions,
+            {"action": motion},
+            events=(Event(f"the ball {motion}", 0.0, 0.5), Event("it stops", 0.6)),
+            stills=stills,
+        )
+    )
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
@@ -179,7 +193,8 @@ def clips() -> list[Clip]:
         frames = torch.randint(0, 256, (4, 3, 16, 24), dtype=torch.uint8, generator=luck)
         questions = (Question("what colour is it?", colour, "colour", COLOURS),)
         captions, labels = (f"a {colour} ball {motion}",), {"action": motion}
-        words = {"captions": captions, "questions": questions, "labels": labels}
+        events = (Event(f"the ball {motion}", 0.0, 0.5), Event("it stops", 0.6))
+        words = {"captions": captions, "questions": questions, "labels": labels, "events": events}
         made.append(Clip.from_frames(frames, 4, source=f"clip {i}", **words))
     return made
 
@@ -193,7 +208,8 @@ def run_folder(
     tiny_codec.save(folder / "codec")
     with ShardWriter(folder / "tokens", {"kind": "video-tokens"}) as writer:
         for clip in clips:
-            writer.write(*write_record(TokenRecord.of(tiny_codec.encode(clip), clip)))
+            stills = [tiny_codec.encode(clip.at(torch.tensor([i]))) for i in (0, len(clip) - 1)]
+            writer.write(*write_record(TokenRecord.of(tiny_codec.encode(clip), clip, stills)))
     return folder
 
 

@@ -19,7 +19,7 @@ from data.clip import Clip
 from data.reading import read_clip
 from data.writing import write_video
 from kinolex import main
-from lm.document import Document, Nothing, Video
+from lm.document import Document, Nothing, Task, Video
 from lm.learning import code_features, make_decoder
 from lm.loss import token_losses
 from lm.model import Sizes
@@ -167,7 +167,7 @@ def test_the_price_is_the_language_models_own_loss(
     """Of a clip about which nothing is said, in float32 and all at once, as training has it."""
     tokens = model.codec.encode(clips[0]).keep(kept)
     assert [len(codes) for codes in tokens.codes] == [kept, kept]
-    spelled = write(Document.of(Nothing(), Video(tokens)), model.vocabulary)
+    spelled = write(Document.of(Task("film"), Nothing(), Video(tokens)), model.vocabulary)
     with torch.inference_mode():
         hidden = model.decoder(spelled.ids[None, :-1], slots=spelled.slots[None, :-1])[0]
         video = spelled.modality[1:] == VIDEO

@@ -217,7 +217,7 @@ def test_a_sequence_is_shown(model: Model, tmp_path: Path, clips: list[Clip]) ->
     model.save(tmp_path / "m")
     write_video(clips[0], tmp_path / "clip.gif")
     shown = show_sequence(tmp_path / "clip.gif", tmp_path / "m", caption="<video>")
-    assert shown.text.startswith("<begin>\n<caption>") and "<preset 0" in shown.text
+    assert shown.text.startswith("<begin>\n<film>\n<caption>") and "<preset 0" in shown.text
     assert str(shown).endswith(f"({shown.num_tokens} tokens)")
 
 

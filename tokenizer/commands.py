@@ -144,6 +144,7 @@ def shards(
     height: int | None = None,
     width: int | None = None,
     fps: float | None = None,
+    stills: int = 0,
     batch_size: int = 64,
     strict: bool = False,
     precision: Precision = "fp32",
@@ -166,6 +167,8 @@ def shards(
         height: Pixels; the clips' own if left out.
         width: Likewise.
         fps: Frames a second to sample at; every frame if left out.
+        stills: Frames of each clip to encode as images besides, the first and the last among them:
+            with 2 or more a language model learns to fill in what lies between.
         batch_size: Clips coded together.
         strict: Stop at the first clip that cannot be read.
         precision: fp32 gives the same codes on every way; bf16 is quicker only where the processor
@@ -188,7 +191,9 @@ def shards(
         num_clips=num_clips,
     )
     with progress_bar("encoding") as progress, running(codec, precision, compile):
-        return encode_source(codec, clips, out, tokens_per_frame, batch_size, progress)
+        return encode_source(
+            codec, clips, out, tokens_per_frame, batch_size, progress, stills=stills
+        )
 
 
 def export(

@@ -1,21 +1,23 @@
 """The encoding job: every clip of a source into token shards, with its words, resumable.
 
 A record's notes hold the tokens' own (see `VideoTokens.to_record`) and the clip's `captions`,
-`questions`, `labels`, `source` and `truth`; `read_record` puts both back together. It does not
-know what reads the shards.
+`questions`, `labels`, `events`, `source` and `truth`; `read_record` puts both back together. It
+does not know what reads the shards.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from data.clip import Clip, Question
+from data.clip import Clip, Event, Question
 from data.collation import collate
 from data.shards import ShardWriter
 from data.source import Source
@@ -35,11 +37,14 @@ class TokenRecord:
     labels: dict[str, str] = field(default_factory=dict)
     source: str = ""
     truth: dict[str, Any] | None = None
+    events: tuple[Event, ...] = ()
+    stills: tuple[VideoTokens, ...] = ()  # single frames of the clip, in order of time
 
     @classmethod
-    def of(cls, tokens: VideoTokens, clip: Clip) -> TokenRecord:
+    def of(cls, tokens: VideoTokens, clip: Clip, stills: Sequence[VideoTokens] = ()) -> TokenRecord:
         """The record of a clip and its tokens."""
-        return cls(tokens, clip.captions, clip.questions, clip.labels, clip.source, clip.truth)
+        words = (clip.captions, clip.questions, clip.labels, clip.source, clip.truth, clip.events)
+        return cls(tokens, *words, tuple(stills))
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class EncodingReport:
 def write_record(record: TokenRecord) -> tuple[np.ndarray, dict[str, Any]]:
     """A record as codes and JSON values, for `data.shards.ShardWriter`."""
     codes, info = record.tokens.to_record()
+    stills = [still.to_record() for still in record.stills]
+    codes = np.concatenate([codes, *(own for own, _ in stills)])
     questions = [
         {"question": q.question, "answer": q.answer, "kind": q.kind, "choices": list(q.choices)}
         for q in record.questions
@@ -69,23 +76,30 @@ def write_record(record: TokenRecord) -> tuple[np.ndarray, dict[str, Any]]:
         "labels": record.labels,
         "source": record.source,
         "truth": record.truth,
+        "events": [asdict(event) for event in record.events],
+        "stills": [own for _, own in stills],
     }
     return codes, {**info, **words}
 
 
 def read_record(codes: np.ndarray, info: dict[str, Any]) -> TokenRecord:
     """The inverse of `write_record`."""
+    infos = [info, *info.get("stills", ())]
+    ends = np.cumsum([sum(own["tokens_per_block"]) for own in infos])
+    parts = np.split(codes, ends[:-1])
     questions = tuple(
         Question(q["question"], q["answer"], q["kind"], tuple(q["choices"]))
         for q in info["questions"]
     )
     return TokenRecord(
-        tokens=VideoTokens.from_record(codes, info),
+        tokens=VideoTokens.from_record(parts[0], info),
         captions=tuple(info["captions"]),
         questions=questions,
         labels=info["labels"],
         source=info["source"],
         truth=info["truth"],
+        events=tuple(Event(**event) for event in info.get("events", ())),
+        stills=tuple(map(VideoTokens.from_record, parts[1:], infos[1:])),
     )
 
 
@@ -97,6 +111,7 @@ def encode_source(
     batch_size: int = 64,
     progress: Progress | None = None,
     records_per_shard: int = 1024,
+    stills: int = 0,
 ) -> EncodingReport:
     """Encode all clips of a source into a folder of token shards.
 
@@ -110,12 +125,16 @@ def encode_source(
         batch_size: Clips of one length and size coded together.
         progress: Told the clips done and the clips in all, after each batch.
         records_per_shard: Clips per shard; at most so many are lost when the job is killed.
+        stills: Frames of each clip to encode as images besides, evenly spread, the first and the
+            last among them.
 
     Raises:
         ValueError: A rate out of range, or a folder with shards made otherwise.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: give at least one clip")
+    if stills < 0 or stills == 1:
+        raise ValueError(f"stills={stills}: give 0, or 2 (first and last frame) or more")
     began, total = time.perf_counter(), len(source)
     meta = {
         "kind": "video-tokens",
@@ -126,6 +145,7 @@ def encode_source(
         "tokens_per_frame": tokens_per_frame,
         "source": source.name,
         "num_clips": total,
+        "stills": stills,
     }
     spent = frames = 0
     pixels = bits = 0.0
@@ -134,8 +154,9 @@ def encode_source(
         for clips in batches(source, first, batch_size):
             batch = collate(clips)
             tokens = codec.encode_batch(batch.frames, batch.timestamps, tokens_per_frame)
-            for item, clip in zip(tokens, clips, strict=True):
-                writer.write(*write_record(TokenRecord.of(item, clip)))
+            shown = _stills(codec, batch.frames, batch.timestamps, tokens_per_frame, stills)
+            for item, clip, own in zip(tokens, clips, shown, strict=True):
+                writer.write(*write_record(TokenRecord.of(item, clip, own)))
                 spent, frames = spent + item.num_tokens, frames + item.num_frames
                 pixels += item.num_frames * item.height * item.width
                 bits += item.num_tokens * item.bits_per_token
@@ -152,6 +173,18 @@ def encode_source(
         seconds=time.perf_counter() - began,
         skipped=len(source.skipped),
     )
+
+
+def _stills(
+    codec: Codec, frames: Tensor, times: Tensor, tokens_per_frame: float | None, count: int
+) -> list[list[VideoTokens]]:
+    """`count` frames of each clip of a batch, each encoded alone."""
+    chosen = torch.linspace(0, frames.shape[1] - 1, count).round().long().unique()
+    columns = [
+        codec.encode_batch(frames[:, i : i + 1], times[:, i : i + 1], tokens_per_frame)
+        for i in chosen.tolist()
+    ]
+    return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in frames]
 
 
 def batches(source: Source, first: int, batch_size: int) -> Iterator[Sequence[Clip]]:

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.clip import Clip
+from data.clip import Clip, Event
 from data.scenes.asking import questions_of
 from data.scenes.digits import digit_table, with_digits
 from data.scenes.draw import draw
-from data.scenes.language import captions_of
+from data.scenes.language import captions_of, name
 from data.scenes.plan import Plan
 from data.scenes.spec import DIFFICULTIES, SPLITS
 from data.scenes.stories import make_plan
@@ -131,6 +131,7 @@ class Scenes:
             labels=labels_of_plan(plan),
             source=f"{self.name}#{index}",
             truth=truth,
+            events=events_of(plan, float(times[-1])),
         )
 
 
@@ -147,6 +148,28 @@ def labels_of_plan(plan: Plan) -> dict[str, str]:
         }
         labels |= {name: value for name, value in named.items() if value is not None}
     return labels
+
+
+def events_of(plan: Plan, last: float) -> tuple[Event, ...]:
+    """What each object does and when, to a tenth of a second, in order of time.
+
+    Args:
+        plan: The scene.
+        last: Second of its last frame; nothing happens in a single one.
+    """
+    things, hit = plan.reading.things, plan.reading.hit
+    told = [
+        (f"the {name(things[i])} {action.motion}", action.start, action.end)
+        for i, action in plan.reading.timeline()
+    ]
+    if hit:
+        words = f"the {name(things[hit.by])} hits the {name(things[hit.on])}"
+        told.append((words, hit.at, hit.at))
+    found = []
+    for text, *shares in told if last > 0 else ():
+        start, end = (round(share * last, 1) for share in shares)
+        found.append(Event(text, start, end if end > start else None))
+    return tuple(sorted(found, key=lambda event: event.start))
 
 
 def action_label(plan: Plan) -> str:

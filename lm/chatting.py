@@ -1,0 +1,70 @@
+"""Chatting: questions and answers in turn, about videos shown on the way.
+
+What was said stays in the stream, so that a question may lean on those before. Knows documents and
+prompts. Knows no pixels.
+
+A model that was taught `talk` takes a video at any turn, others one at the start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lm.completing import GREEDY, complete
+from lm.document import Item, Task, Text, Video
+from lm.prompting import ask_of, opened
+from lm.sampling import Draw
+from lm.watching import Seen
+
+if TYPE_CHECKING:
+    from lm.tasks import Model
+
+
+class Chat:
+    """A talk with a model; make one with `Model.chat`.
+
+    items: what was shown and said so far.
+    """
+
+    def __init__(self, model: Model, draw: Draw = GREEDY) -> None:
+        self.model, self.draw = model, draw
+        self.items: list[Item] = []
+
+    def show(self, video: Seen, tokens_per_frame: float | None = None) -> None:
+        """Show a video, at any turn.
+
+        Args:
+            video: A clip, tokens, or the path of a file.
+            tokens_per_frame: At most so many; fewer leave more of the context for words.
+        """
+        shown = Video(self.model.encode(video, tokens_per_frame))
+        if self.items and "talk" not in self.model.taught:
+            raise ValueError(
+                "this model was taught to talk of one video, shown first: begin anew, or train it "
+                "with --data.mixture.talk 0.2"
+            )
+        self.items.append(shown)
+
+    def ask(self, question: str, seed: int = 0) -> str:
+        """The answer to a question about what was shown and said.
+
+        Raises:
+            ValueError: nothing was shown yet, an empty question, or more than the context holds;
+                the talk stays as it was.
+        """
+        if not any(isinstance(item, Video) for item in self.items):
+            raise ValueError("no video was shown yet: show one, then ask")
+        items = [*self.items, ask_of(question)]
+        prompt = opened(
+            self.model.vocabulary,
+            [Task("talk" if "talk" in self.model.taught else "watch"), *items],
+            "<answer>",
+        )
+        (answer,) = complete(self.model, [prompt], self.draw, seed)
+        assert isinstance(answer, Text)
+        self.items = [*items, answer]
+        return answer.text
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.items.clear()

@@ -1,0 +1,89 @@
+"""Infilling: a video from a few of its frames, such as the first and the last.
+
+The frames are read as images, each with its time; the video is written as one window of the
+trained length. Knows framing and filming. Knows no ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from data.clip import Clip
+from lm.filming import film, plan_shot
+from lm.framing import resize
+from lm.sampling import Sampling
+from tokenizer.tokens import VideoTokens
+
+if TYPE_CHECKING:
+    from lm.tasks import Model
+
+
+def infill(
+    model: Model,
+    stills: Sequence[Clip],
+    prompts: Sequence[str | None],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    tokens_per_frame: float | None = None,
+) -> list[Clip]:
+    """A video of the trained length for each clip of a few frames, at their times.
+
+    Args:
+        model: Reads and writes.
+        stills: Known frames of each video, with their times in it in seconds.
+        prompts: What each is to show; None: whatever lies between.
+        seeds: One each.
+        sampling: How to draw.
+        tokens_per_frame: At most so many; None: the rate the model was trained at.
+
+    Raises:
+        ValueError: a model that was not taught to, or times outside the trained length.
+    """
+    if "fill" not in model.taught:
+        raise ValueError(
+            "this model was not taught to fill in: encode its clips with `tokenizer shards "
+            "--stills 2` and train it with --data.mixture.fill 0.3"
+        )
+    shot = plan_shot(model.vocabulary, model.framing, None, tokens_per_frame)
+    last = float(shot.format.timestamps(0)[-1])
+    for clip in stills:
+        late = float(clip.timestamps[-1])
+        if late > last + 1e-3:
+            raise ValueError(
+                f"a frame at {late:g} s: this model makes videos whose last frame is at {last:g} s"
+            )
+    made = film(
+        model.decoder,
+        model.grammar,
+        prompts,
+        seeds,
+        shot,
+        sampling,
+        stills=[_encoded(model, clip) for clip in stills],
+    )
+    return [
+        replace(clip, captions=() if prompt is None else (prompt,), source="filled in")
+        for clip, prompt in zip(model.codec.decode_batch(made), prompts, strict=True)
+    ]
+
+
+def _encoded(model: Model, clip: Clip) -> list[VideoTokens]:
+    """Each frame as an image of the model's size."""
+    main = model.framing.main
+    if (clip.height, clip.width) != (main.height, main.width):
+        clip = resize(clip, main.height, main.width)
+    frames, most = clip.frames[:, None], model.framing.max_block_tokens
+    times = clip.timestamps[:, None]
+    return [tokens.keep(most) for tokens in model.codec.encode_batch(frames, times)]
+
+
+def spread_times(model: Model, count: int) -> torch.Tensor:
+    """Seconds of `count` stills spread over a video, on its frames, the ends among them."""
+    times = model.framing.main.timestamps(0)
+    if not 1 <= count <= len(times):
+        raise ValueError(f"{count} stills: this model makes videos of {len(times)} frames")
+    return times[torch.linspace(0, len(times) - 1, count).round().long()]
