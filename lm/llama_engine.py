@@ -52,14 +52,15 @@ class LlamaEngine:
         self.lib = lib = _import_llama_cpp()
         self.num_ids, self.context = decoder.config.num_ids, decoder.config.context
         self.threads = threads or torch.get_num_threads()
-        # As exact as the weights: keys and values in float32 beside float32 weights.
-        self.cache_type = lib.GGML_TYPE_F32 if weights == "f32" else lib.GGML_TYPE_F16
+        self.exact = weights == "f32"
+        params = lib.llama_model_default_params()
+        # Its AMX kernels fault as some compilers build them (llama.cpp's pull request 26954), and
+        # set up the tile registers but once a thread, though torch uses them too.
+        params.use_extra_bufts = False
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.gguf"
             write_gguf(decoder, vocabulary, path, weights)
-            self.model = lib.llama_model_load_from_file(
-                str(path).encode(), lib.llama_model_default_params()
-            )
+            self.model = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self.model:
             raise RuntimeError("llama.cpp could not read the weights it was given")
         weakref.finalize(self, lib.llama_model_free, self.model)
@@ -110,7 +111,9 @@ class LlamaReading:
         params.n_seq_max, params.n_batch = rows, max(num_tokens, rows)
         params.n_ubatch = min(params.n_batch, max(AT_ONCE, rows))
         params.n_threads = params.n_threads_batch = self._engine.threads
-        params.type_k = params.type_v = self._engine.cache_type
+        if self._engine.exact:  # flash attention rounds to half precision, whatever the types
+            params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            params.type_k = params.type_v = lib.GGML_TYPE_F32
         params.kv_unified = False
         context = lib.llama_init_from_model(self._engine.model, params)
         if not context:
@@ -193,5 +196,5 @@ def _import_llama_cpp() -> ModuleType:
         raise ValueError(
             f"the engine llama.cpp needs {error.name}: pip install 'kinolex[engine]'"
         ) from error
-    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
+    logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)  # its WARNING comes as ERROR
     return llama_cpp
