@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +24,7 @@ from lm.sampling import Draw, Prompt, Sampling, continue_streams
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
 from tests.conftest import CODES, tiny_config
+from tokenizer.command_line import build_parser
 
 built = find_spec("llama_cpp") is not None and find_spec("gguf") is not None
 llama_cpp = pytest.mark.skipif(not built, reason="needs the extra `engine`")
@@ -238,6 +241,20 @@ def test_commands_take_an_engine(
         assert kinolex.main([*words, "--out", str(out), "--engine", engine]) == 0
         written.append(out.read_bytes())
     assert written[0] == written[1]
+
+
+def test_commands_of_the_guide_parse() -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "engine.md").read_text()
+    lines = [line for line in guide.splitlines() if line.startswith("kinolex ")]
+    assert len(lines) >= 4
+    for line in lines:
+        name, rest = kinolex._split([kinolex._underscored(word) for word in shlex.split(line)[1:]])
+        assert name is not None, line
+        command = kinolex.COMMANDS[name]
+        if not command.takes_argv:
+            module, _, function = command.target.partition(":")
+            run = getattr(importlib.import_module(module), function)
+            build_parser(name, command, run).parse_args(rest)
 
 
 def test_a_missing_package_is_named(
