@@ -25,7 +25,7 @@ install: | $(BIN)/python ## make .venv with the pinned dependencies (EXTRAS=worl
 	@$(MAKE) --no-print-directory $(VENV)/.installed-$(or $(EXTRAS),core)
 
 install-dev: | $(BIN)/python
-	@$(MAKE) --no-print-directory $(VENV)/.installed-dev-worlds-export-interop
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev-worlds-export-interop-gguf
 
 demo: install ## train codec and language model from scratch and write runs/demo/report.html
 	$(BIN)/kinolex demo --minutes $(MINUTES) --out $(OUT)

@@ -30,19 +30,22 @@ __version__ = "0.1.0"
 __all__ = ["encode_stream", "load", "load_codec", "main"]
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, engine: str = "torch") -> Model:
     """Load a trained model (language model, vocabulary and codec) from a directory.
 
     Args:
         path: A model directory, or the name of a folder in `models/`.
+        engine: What computes when texts and films are written: `torch`, `llama.cpp` or, with
+            8-bit weights, `llama.cpp:q8_0` (docs/engine.md).
 
     Raises:
         FileNotFoundError: there is no such directory.
-        ValueError: the directory is of another kind, e.g. a bare codec.
+        ValueError: the directory is of another kind, e.g. a bare codec, or the engine is missing
+            or cannot run the model.
     """
     from lm.tasks import Model
 
-    return Model.load(_model_directory(path))
+    return Model.load(_model_directory(path), engine)
 
 
 def load_codec(path: str | Path) -> Codec:
@@ -148,6 +151,7 @@ COMMANDS: dict[str, Command] = {
     "lm show-sequence": Command(
         "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)
     ),
+    "lm export-gguf": Command("lm.gguf_writing:export_gguf", "write a file that llama.cpp runs"),
     "caption": Command(
         "lm.commands:caption", "say what happens in videos", ("videos",), takes_requests=True
     ),

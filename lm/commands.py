@@ -98,6 +98,7 @@ def caption(
     samples: int = 1,
     temperature: float = 0.8,
     seed: int = 0,
+    engine: str = "torch",
 ) -> list[Caption]:
     """Say what happens in videos.
 
@@ -111,10 +112,11 @@ def caption(
         samples: Captions of each; more than one are drawn at random.
         temperature: How varied drawn captions are; 0 for the likeliest.
         seed: Of drawn captions.
+        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one caption of each video")
-    loaded, results = Model.load(model), []
+    loaded, results = Model.load(model, engine), []
     for video in videos:
         if not video.exists():
             raise FileNotFoundError(f"{video}: no such file; check the path")
@@ -135,7 +137,13 @@ def caption(
     return results
 
 
-def ask(video: Path, question: str, model: Path, choices: str | None = None) -> Answer:
+def ask(
+    video: Path,
+    question: str,
+    model: Path,
+    choices: str | None = None,
+    engine: str = "torch",
+) -> Answer:
     """Answer a question about a video.
 
     Example: kinolex ask clip.mp4 "what colour is it?" --model runs/demo/model
@@ -145,9 +153,11 @@ def ask(video: Path, question: str, model: Path, choices: str | None = None) -> 
         question: What to ask.
         model: Folder of a model.
         choices: Possible answers, separated by commas: the likeliest is given.
+        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights); choices are
+            always weighed in torch.
     """
     options = _split(choices) if choices is not None else []
-    return Answer(str(video), question, Model.load(model).ask(video, question, options))
+    return Answer(str(video), question, Model.load(model, engine).ask(video, question, options))
 
 
 def recognize(video: Path, labels: str, model: Path, normalise: bool = False) -> Recognition:
@@ -255,6 +265,7 @@ def evaluate(
     seed: int = 0,
     out: Path | None = None,
     strict: bool = False,
+    engine: str = "torch",
 ) -> Evaluation:
     """Measure captions, answers, recognition and generation beside guessing and the ceiling.
 
@@ -275,6 +286,7 @@ def evaluate(
         seed: Of clips of made worlds and of films.
         out: JSON file to write the figures to as well.
         strict: Stop at the first clip that cannot be read.
+        engine: What writes texts and films: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
     from data.source import open_source
     from lm.figures import write_results
@@ -284,7 +296,7 @@ def evaluate(
     films = Sampling(video=Draw(temperature, top_p=top_p, min_p=min_p), guidance=guidance)
     if out is not None:
         check_writable(out)
-    loaded = Model.load(model)
+    loaded = Model.load(model, engine)
     main = loaded.framing.main
     clips = open_source(
         source,

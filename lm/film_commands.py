@@ -43,6 +43,7 @@ def generate(
     tokens_per_frame: float | None = None,
     candidates: int = 1,
     negative: str | None = None,
+    engine: str = "torch",
 ) -> Film:
     """Make a video from a prompt.
 
@@ -62,9 +63,10 @@ def generate(
         tokens_per_frame: At most so many; the trained rate if left out.
         candidates: Videos to make; the one that the model's own captions fit best is kept.
         negative: What it is not to show: guidance leads away from that.
+        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
     check_target(out)
-    clip = Model.load(model).generate(
+    clip = Model.load(model, engine).generate(
         prompt,
         seconds,
         seed,
@@ -90,6 +92,7 @@ def continue_(
     guidance: float = 2.0,
     temperature: float = 1.0,
     min_p: float = 0.2,
+    engine: str = "torch",
 ) -> Film:
     """Write a video with what comes after it, at the model's frame rate and size.
 
@@ -107,10 +110,11 @@ def continue_(
         guidance: How much to heed the prompt; 1 for no guidance.
         temperature: How varied; 0 for the likeliest codes.
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
     check_target(out)
     sampling = Sampling(video=Draw(temperature, min_p=min_p), guidance=guidance)
-    clip = Model.load(model).continue_video(video, seconds, prompt, seed, sampling)
+    clip = Model.load(model, engine).continue_video(video, seconds, prompt, seed, sampling)
     return _written(clip, out, prompt or "", seed)
 
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.cache import Cache
+from lm.engine import Engine
 from lm.segments import segment_mask
 
 EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
@@ -162,6 +163,7 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, code_features: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
+        self.engine: Engine | None = None  # what writes streams in this module's place
         num_codes = config.num_ids - config.video_start
         if code_features is None:
             code_features = torch.zeros(num_codes, config.code_dim)

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lm.cache import Cache
 from lm.document import Item
+from lm.engine import Reading, Row
 from lm.grammar import Grammar, Ranges, State
 from lm.guidance import combine
 from lm.model import Decoder
@@ -140,7 +142,7 @@ def continue_streams(
     """Continue each prompt until its next items are complete.
 
     Args:
-        model: The decoder.
+        model: The decoder; its engine writes, if it has one.
         grammar: Of the decoder's vocabulary.
         prompts: Open streams of any lengths.
         sampling: How to draw.
@@ -170,27 +172,21 @@ def continue_streams(
     twins = zip(*(prompt.branches(count) for prompt in prompts), strict=True)
     rows = [(ids, read_prompt(grammar, ids)[1]) for branch in twins for ids in branch]
     longest = max(stream.limit for stream in streams)
-    cache, hidden = prefill(model, rows, room=longest)
-    active, table = streams, model.output_table()
-
-    def score(states: Tensor, low: int, high: int) -> Tensor:
-        return model.logits(states, low, high, table).float()
-
+    read_rows = partial(_OwnReading, model) if model.engine is None else model.engine.read
+    reading: Reading = read_rows(rows, room=longest)
+    active = streams
     while True:
-        tokens, slots = _draw_step(score, grammar, active, hidden, sampling, count)
+        tokens, slots = _draw_step(reading.scores, grammar, active, sampling, count)
         if progress is not None:
             progress(len(active))
         keep = [i for i, stream in enumerate(active) if not stream.finished]
         if not keep:
             return [stream.state for stream in streams]
         if len(keep) < len(active):
-            kept = [i + k * len(active) for k in range(count) for i in keep]
-            cache = cache.select(torch.tensor(kept, device=hidden.device))
+            reading.keep([i + k * len(active) for k in range(count) for i in keep])
             active = [active[i] for i in keep]
             tokens, slots = [tokens[i] for i in keep], [slots[i] for i in keep]
-        ids = torch.tensor(tokens * count, device=hidden.device)[:, None]
-        places = torch.tensor(slots * count, device=hidden.device)[:, None]
-        hidden = model(ids, slots=places, cache=cache)[:, -1]
+        reading.push(tokens * count, slots * count)
 
 
 def _num_branches(prompts: List[Prompt], sampling: Sampling) -> int:
@@ -201,9 +197,25 @@ def _num_branches(prompts: List[Prompt], sampling: Sampling) -> int:
     return 2 if guided else 1
 
 
-def prefill(
-    model: Decoder, rows: List[tuple[list[int], list[int]]], room: int
-) -> tuple[Cache, Tensor]:
+class _OwnReading:
+    """Streams read by the decoder itself."""
+
+    def __init__(self, model: Decoder, rows: List[Row], room: int) -> None:
+        self._model, self._table = model, model.output_table()
+        self._cache, self._hidden = prefill(model, rows, room)
+
+    def scores(self, low: int, high: int) -> Tensor:
+        return self._model.logits(self._hidden, low, high, self._table).float()
+
+    def push(self, ids: list[int], slots: list[int]) -> None:
+        tokens, places = torch.tensor([ids, slots], device=self._hidden.device)[:, :, None]
+        self._hidden = self._model(tokens, slots=places, cache=self._cache)[:, -1]
+
+    def keep(self, rows: list[int]) -> None:
+        self._cache = self._cache.select(torch.tensor(rows, device=self._hidden.device))
+
+
+def prefill(model: Decoder, rows: List[Row], room: int) -> tuple[Cache, Tensor]:
     """Read prompts of any lengths at once.
 
     Args:
@@ -275,10 +287,9 @@ def _open(
 
 
 def _draw_step(
-    score: Callable[[Tensor, int, int], Tensor],
+    score: Callable[[int, int], Tensor],
     grammar: Grammar,
     active: list[_Stream],
-    hidden: Tensor,
     sampling: Sampling,
     num_branches: int,
 ) -> tuple[list[int], list[int]]:
@@ -291,7 +302,7 @@ def _draw_step(
     else:
         low = min(r[0][0] for r in ranges)
         high = max(span[1] for r in ranges for span in r)
-        logits = score(hidden, low, high)  # (B, V)
+        logits = score(low, high)  # (B, V)
         if num_branches > 1:
             branches = logits.split(len(active))
             logits = branches[0]

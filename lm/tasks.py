@@ -20,6 +20,7 @@ from lm.choosing import best_of
 from lm.completing import GREEDY, ROWS, Progress, chunks, complete
 from lm.continuing import continue_clip
 from lm.document import Item, Task, Text, Time, Video
+from lm.engine import open_engine
 from lm.filming import film, plan_shot
 from lm.framing import Framing
 from lm.grammar import Grammar
@@ -75,14 +76,20 @@ class Model:
         self.taught = frozenset(taught)
 
     @classmethod
-    def load(cls, path: str | Path) -> Model:
+    def load(cls, path: str | Path, engine: str = "torch") -> Model:
         """Read a model directory.
+
+        Args:
+            path: The directory.
+            engine: What computes when texts and films are written, see `lm.engine.open_engine`.
 
         Raises:
             FileNotFoundError: there is no such directory.
-            ValueError: it is of another kind, or damaged.
+            ValueError: it is of another kind, or damaged, or the engine cannot run it.
         """
-        return cls(*load_parts(Path(path)))
+        model = cls(*load_parts(Path(path)))
+        model.decoder.engine = open_engine(engine, model.decoder, model.vocabulary)
+        return model
 
     def save(self, path: str | Path) -> None:
         """Write a model directory: model.json, model.safetensors, vocabulary and codec."""
