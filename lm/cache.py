@@ -41,21 +41,24 @@ class Cache:
         self._rows = torch.arange(rows, device=device)[:, None]
         self._positions = torch.zeros(rows, 0, dtype=torch.int64)
         self._used = 0  # columns any row may read this step
+        self._common: int | None = 0  # tokens read, where all rows have read as many
 
     def place(self, length: int) -> tuple[Tensor, Tensor | None]:
         """Positions (B, L) of the next tokens and the mask (B, 1, L, columns) they attend under.
 
-        The mask is None where plain causal attention does: in an empty cache.
+        The mask is None where plain causal attention does: in an empty cache, and for one token of
+        rows that are equally long.
         """
         offsets = torch.arange(length, device=self.lengths.device)
         self._positions = self.lengths[:, None] + offsets
-        self._used = int(self._positions.max()) + 1
+        longest = int(self.lengths.max()) if self._common is None else self._common
+        self._used = longest + length
         if self._used > self.capacity:
             raise ValueError(
                 f"{self._used} tokens in a cache of {self.capacity}: shorten the prompt "
                 "or ask for less"
             )
-        if self._used == length:
+        if self._used == length or (length == 1 and self._common is not None):
             return self._positions, None
         columns = torch.arange(self._used, device=self.lengths.device)
         return self._positions, (columns <= self._positions[:, :, None])[:, None]
@@ -63,17 +66,24 @@ class Cache:
     def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store new keys and values (B, G, L, E); give back all so far (B, G, columns, E)."""
         keys, values = self.keys[layer], self.values[layer]
-        keys[self._rows, :, self._positions] = k.transpose(1, 2)
-        values[self._rows, :, self._positions] = v.transpose(1, 2)
+        if self._common is not None:
+            keys[:, :, self._common : self._used] = k
+            values[:, :, self._common : self._used] = v
+        else:
+            keys[self._rows, :, self._positions] = k.transpose(1, 2)
+            values[self._rows, :, self._positions] = v.transpose(1, 2)
         return keys[:, :, : self._used], values[:, :, : self._used]
 
     def advance(self, length: int) -> None:
         """Count `length` more tokens in every row; `trim` takes padding back."""
         self.lengths = self.lengths + length
+        if self._common is not None:
+            self._common += length
 
     def trim(self, lengths: Tensor) -> None:
         """Say how many tokens (B,) each row truly holds, after a padded prompt."""
         self.lengths = lengths.clone()
+        self._common = _equal(lengths)
 
     def select(self, rows: Tensor) -> Cache:
         """A cache of some rows, in the order given; a row may repeat."""
@@ -83,4 +93,11 @@ class Cache:
         twin.lengths = self.lengths[rows]
         twin._rows = torch.arange(len(rows), device=self.lengths.device)[:, None]
         twin._positions, twin._used = self._positions[rows], self._used
+        twin._common = _equal(twin.lengths)
         return twin
+
+
+def _equal(lengths: Tensor) -> int | None:
+    """The length of all rows, None if they differ."""
+    found = set(lengths.tolist())
+    return found.pop() if len(found) == 1 else None

@@ -114,10 +114,14 @@ class Attention(nn.Module):
         v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.write(layer, k, v)
-        k = k.repeat_interleave(heads // groups, dim=1)
-        v = v.repeat_interleave(heads // groups, dim=1)
-        causal = mask is None and length > 1
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        if length == 1:  # heads that share keys are rows of one query: no key is copied
+            q = q.reshape(rows, groups, heads // groups, self.head_dim)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, G, H / G, E)
+            return self.out(y.reshape(rows, 1, heads * self.head_dim))
+        if groups < heads:
+            k = k.repeat_interleave(heads // groups, dim=1)
+            v = v.repeat_interleave(heads // groups, dim=1)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         return self.out(y.transpose(1, 2).reshape(rows, length, heads * self.head_dim))
 
 

@@ -58,6 +58,20 @@ def test_rows_of_different_length_share_a_cache(decoder: Decoder, vocabulary: Vo
             torch.testing.assert_close(got[row, -1], want[0, -1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("lengths", [[5, 5], [3, 5]])
+def test_what_attention_reads_is_the_cache_itself(lengths: list[int]) -> None:
+    cache = Cache(1, 2, 16, 2, 4)
+    cache.trim(torch.tensor(lengths))
+    cache.place(1)
+    new = torch.arange(16.0).view(2, 2, 1, 4) + 1
+    keys, values = cache.write(0, new, -new)
+    assert keys.data_ptr() == cache.keys.data_ptr()
+    assert values.data_ptr() == cache.values.data_ptr()
+    for row, length in enumerate(lengths):
+        assert torch.equal(cache.keys[0, row, :, length], new[row, :, 0])
+    assert cache.keys.count_nonzero() == new.numel()
+
+
 def test_a_full_cache_says_so(decoder: Decoder) -> None:
     cache = Cache(2, 1, 4, 2, 4)
     with pytest.raises(ValueError, match="5 tokens in a cache of 4"):
