@@ -13,6 +13,8 @@ from data.atomic import check_writable
 from data.errors import VideoError
 from lm.evaluate import Evaluation
 from lm.evaluate import evaluate as evaluate_model
+from lm.long.answer import LongAnswer
+from lm.long.asking import Long
 from lm.sampling import Draw, Sampling
 from lm.tasks import LabelScore, Model
 from tokenizer.progress import progress_bar
@@ -83,7 +85,8 @@ def caption(
     samples: int = 1,
     temperature: float = 0.8,
     seed: int = 0,
-) -> list[Caption]:
+    long: str | None = None,
+) -> list[Caption | LongAnswer]:
     """Say what happens in videos.
 
     Of several videos those that cannot be read are left out with a warning.
@@ -96,9 +99,13 @@ def caption(
         samples: Captions of each; more than one are drawn at random.
         temperature: How varied drawn captions are; 0 for the likeliest.
         seed: Of drawn captions.
+        long: Captions with seconds, of a video of any length: chunks, keyframes, memory, window
+            or aggregate=4, see docs/long-video.md.
     """
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one caption of each video")
+    if long is not None and samples > 1:
+        raise ValueError(f"samples={samples} with long={long}: leave one of them out")
     loaded, results = Model.load(model), []
     for video in videos:
         if not video.exists():
@@ -106,6 +113,10 @@ def caption(
     with progress_bar("captioning") as progress:
         for done, video in enumerate(videos, 1):
             try:
+                if long is not None:
+                    results.append(loaded.caption(video, long))
+                    progress(done, len(videos))
+                    continue
                 if samples == 1:
                     texts = [loaded.caption(video)]
                 else:
@@ -120,7 +131,9 @@ def caption(
     return results
 
 
-def ask(video: Path, question: str, model: Path, choices: str | None = None) -> Answer:
+def ask(
+    video: Path, question: str, model: Path, choices: str | None = None, long: str | None = None
+) -> Answer | LongAnswer:
     """Answer a question about a video.
 
     Example: kinolex ask clip.mp4 "what colour is it?" --model runs/demo/model
@@ -130,8 +143,13 @@ def ask(video: Path, question: str, model: Path, choices: str | None = None) -> 
         question: What to ask.
         model: Folder of a model.
         choices: Possible answers, separated by commas: the likeliest is given.
+        long: How to read a video of any length: chunks, keyframes, hierarchy, memory, summary,
+            window or aggregate=4, see docs/long-video.md.
     """
     options = _split(choices) if choices is not None else []
+    if long is not None:
+        Long.parse(long)  # before the model is read
+        return Model.load(model).ask(video, question, options, long=long)
     return Answer(str(video), question, Model.load(model).ask(video, question, options))
 
 

@@ -43,7 +43,10 @@ class LongAnswer:
     parts: tuple[TimedText, ...] = field(default=())  # of captions
 
     def __str__(self) -> str:
-        return self.text
+        found = "" if self.seconds is None else f"at {self.seconds[0]:g} to {self.seconds[1]:g} s, "
+        sure = "" if self.margin is None else f"{self.margin:.1f} nats before the next, "
+        cost = f"{self.tokens:,} tokens in {self.readings:,} readings"
+        return f"{self.text}\n({found}{sure}{cost})"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def conclude(evidence: Sequence[Evidence], how: Combine, tokens: int, readings: 
     Args:
         evidence: At least one, in order of time.
         how: `maximum`: the answer that some part finds likeliest; of yes and no it is yes if in
-            some part yes is likelier. `vote`: the answer likeliest over all parts, each part's
+            some part yes is the likelier. `vote`: the answer likeliest over all parts, each part's
             likelihoods counted once for every part it speaks for.
         tokens: Spent on it.
         readings: Spent on it.

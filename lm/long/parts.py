@@ -76,8 +76,10 @@ class Footage:
             yield from self._of_tokens(self.video, wanted)
             return
         held: list[tuple[int, list[Timed], float]] = []
-        units = in_units(self._frames(), self.unit, self.blend)
+        shown = _Shown(self._frames())
+        units = in_units(shown, self.unit, self.blend)
         for number, (frames, end) in enumerate(overlapping(units, self.frames, self.stride)):
+            end = min(end, shown.end)  # the last unit may hold fewer frames
             if wanted is not None and not wanted(number):
                 continue
             if held and len(frames) != len(held[0][1]):
@@ -141,6 +143,21 @@ def _of_clip(clip: Clip, height: int, width: int) -> Iterator[Timed]:
         if (clip.height, clip.width) != (height, width):
             frame = resize(frame, height, width)
         yield frame.frames[0], time - start
+
+
+class _Shown:
+    """Frames as they pass, and until when in seconds the last of them is shown."""
+
+    def __init__(self, frames: Iterable[Timed]) -> None:
+        self.frames = frames
+        self.end = 0.0
+
+    def __iter__(self) -> Iterator[Timed]:
+        before = None
+        for frame in self.frames:
+            self.end = frame[1] + (0.0 if before is None else frame[1] - before)
+            before = frame[1]
+            yield frame
 
 
 def at_rate(frames: Iterable[Timed], fps: float) -> Iterator[Timed]:
