@@ -134,8 +134,8 @@ def noise(length: int, seed: int = 0) -> Clip:
     return Clip.from_frames(frames, 4, source="noise")
 
 
-def footage(model: Model, video: Clip | Path | VideoTokens, **options: int) -> Footage:
-    return Footage(video, model.codec, model.framing, options.pop("frames", 4), **options)
+def footage(model: Model, video: Clip | Path | VideoTokens, frames: int = 4) -> Footage:
+    return Footage(video, model.codec, model.framing, frames)
 
 
 def test_parts_are_clips_of_their_own(model: Model, tmp_path: Path) -> None:
@@ -442,6 +442,9 @@ def test_an_event_is_where_it_is_said_to_be_and_nowhere_else(tmp_path: Path) -> 
         assert made.num_frames == sum(len(clip) for clip in made.frames()) == 320
         frames = torch.cat(list(made.frames()))
         assert torch.equal(frames, torch.cat(list(hide_event(seed, 40.0).frames())))
+        shifted = hide_event(seed, 40.0, shift=3)
+        assert torch.equal(torch.cat(list(shifted.frames())), frames[3:])
+        assert shifted.event.start == made.event.start - 3 / 8
         motion, colour = (question.answer for question in made.questions)
         start = round(made.event.start * 8)
         seen = Oracle().read(frames[start : start + 8]).things[0]

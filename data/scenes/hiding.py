@@ -36,10 +36,11 @@ class HiddenEvent:
     plans: tuple[tuple[Plan, int], ...]  # scenes in order, each with how often its clip is shown
     event: Event  # with its seconds
     questions: tuple[Question, ...]  # about the event, with what no quiet scene shows as choices
+    shift: int = 0  # frames that the film begins after its first clip does
 
     @property
     def num_frames(self) -> int:
-        return self.world.num_frames * sum(times for _, times in self.plans)
+        return self.world.num_frames * sum(times for _, times in self.plans) - self.shift
 
     @property
     def seconds(self) -> float:
@@ -47,10 +48,12 @@ class HiddenEvent:
 
     def frames(self) -> Iterator[Tensor]:
         """The film, a clip uint8 (T, 3, H, W) at a time."""
+        skip = self.shift
         for plan, times in self.plans:
             clip = self.world.render([plan])[0]
             for _ in range(times):
-                yield clip
+                yield clip[skip:]
+                skip = 0
 
     def film(self) -> Film:
         """The film for `write_film`."""
@@ -68,10 +71,11 @@ def hide_event(
     height: int = 32,
     width: int = 32,
     fps: float = 8.0,
+    shift: int = 0,
 ) -> HiddenEvent:
     """A film in easy scenes' looks, the same for the same seed.
 
-    Half of the colours are the quiet scenes', the others the event's.
+    The event never comes first. Half of the colours are the quiet scenes', the others the event's.
 
     Args:
         seed: Of everything.
@@ -81,15 +85,18 @@ def hide_event(
         height: Pixels.
         width: Pixels.
         fps: Frames a second.
+        shift: Frames left out at the start, so that no clip begins with a part of as many frames.
 
     Raises:
-        ValueError: the event does not fit.
+        ValueError: the event does not fit, or a shift of a clip or more.
     """
     total = round(seconds * fps / num_frames)
     if not 1 <= event_clips < total:
         raise ValueError(
             f"event_clips={event_clips} in {total} clips: give 1 or more, and fewer than there are"
         )
+    if not 0 <= shift < num_frames:
+        raise ValueError(f"shift={shift}: give 0 to {num_frames - 1} frames")
     luck = np.random.default_rng((seed, 77))
     world = Scenes(
         "easy",
@@ -106,12 +113,12 @@ def hide_event(
     drawn = luck.permutation(POOL)
     calm = _plans(world, drawn, quiet, QUIET)
     plan = next(_plans(world, drawn, rare, RARE))
-    before = int(luck.integers(0, total - event_clips + 1))
+    before = int(luck.integers(1, total - event_clips + 1))
     scenes = [*_fill(calm, before, luck), (plan, event_clips)]
     scenes += _fill(calm, total - event_clips - before, luck)
     thing = plan.reading.things[0]
     colour, motion = str(thing.colour), thing.motions[0]
-    start, length = before * num_frames / fps, event_clips * num_frames / fps
+    start, length = (before * num_frames - shift) / fps, event_clips * num_frames / fps
     return HiddenEvent(
         world,
         tuple(scenes),
@@ -120,6 +127,7 @@ def hide_event(
             Question("what does the object do?", motion, "motion", RARE),
             Question("what colour is the object?", colour, "colour", tuple(sorted(rare))),
         ),
+        shift,
     )
 
 

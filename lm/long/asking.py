@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lm.long.answer import Combine, LongAnswer, joined
-from lm.long.parts import Footage, Part
+from lm.long.parts import Footage, Part, Parts
 from lm.long.query import Query
 from lm.long.reader import ModelReader, Reader
 from lm.long.strategies import every_part, hierarchy, keyframes, remembered, summary
@@ -97,7 +97,7 @@ def ask_long(
 
 
 def answer_long(
-    reader: Reader, video: Footage, question: str, choices: Sequence[str], way: Long
+    reader: Reader, video: Parts, question: str, choices: Sequence[str], way: Long
 ) -> LongAnswer:
     """`ask_long` with any reader."""
     query = Query.of(reader, question, choices, way.how)
@@ -125,7 +125,7 @@ def caption_long(model: Model, video: Seen, long: str = "chunks") -> LongAnswer:
     return LongAnswer(text, None, query.tokens, query.readings, parts=told)
 
 
-def _chosen(reader: Reader, video: Footage, way: Long) -> Iterable[tuple[Part, float]]:
+def _chosen(reader: Reader, video: Parts, way: Long) -> Iterable[tuple[Part, float]]:
     if way.name == "keyframes":
         return keyframes(video, reader)
     if way.name == "memory":

@@ -114,7 +114,7 @@ def summary(query: Query, video: Parts, budget: int) -> LongAnswer:
     told = list(joined_as_they_come(query.captions(passing())))
     past = told_within(told, query.reader, budget)
     (evidence,) = query.evidence([(last[0], 1.0)], past)
-    return query.conclude([evidence])
+    return replace(query.conclude([evidence]), seconds=None)  # a summary tells no place
 
 
 def joined_as_they_come(texts: Iterator[TimedText]) -> Iterator[TimedText]:
