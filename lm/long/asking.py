@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lm.long.answer import Combine, LongAnswer, joined
-from lm.long.parts import Footage, Part, Parts
+from lm.long.memory import BUDGET
+from lm.long.parts import Footage, Part, Parts, window_step
 from lm.long.query import Query
 from lm.long.reader import ModelReader, Reader
 from lm.long.strategies import every_part, hierarchy, keyframes, remembered, summary
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 NAMES = ("chunks", "keyframes", "hierarchy", "memory", "summary", "window", "aggregate")
 COUNTED = ("chunks", "memory", "summary", "window", "aggregate")
 TEXT_ALONE = ("hierarchy", "summary")  # answer questions, give no captions
-MEMORY, SUMMARY = 2560, 256  # tokens
+SUMMARY = 256  # tokens
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Long:
             frames = self.amount
         step = None
         if self.name == "window":
-            step = max(1, frames // 2 // block * block or frames // 2)
+            step = window_step(frames, block)
         unit = self.amount or 1 if self.name == "aggregate" else 1
         return Footage(video, model.codec, framing, frames, step, unit)
 
@@ -129,5 +130,5 @@ def _chosen(reader: Reader, video: Parts, way: Long) -> Iterable[tuple[Part, flo
     if way.name == "keyframes":
         return keyframes(video, reader)
     if way.name == "memory":
-        return remembered(video, reader, way.amount or MEMORY)
+        return remembered(video, reader, way.amount or BUDGET)
     return every_part(video)

@@ -13,6 +13,8 @@ from torch import Tensor
 from lm.long.parts import Part
 from tokenizer.tokens import VideoTokens
 
+BUDGET = 2560  # tokens, where none is given
+
 
 @dataclass(frozen=True)
 class Kept:

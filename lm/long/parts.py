@@ -27,6 +27,11 @@ Blend = Literal["mean", "first"]
 Wanted = Callable[[int], bool]
 
 
+def window_step(frames: int, block_frames: int) -> int:
+    """Frames between parts that overlap by half, whole blocks if they can be."""
+    return max(1, frames // 2 // block_frames * block_frames or frames // 2)
+
+
 @dataclass(frozen=True)
 class Part:
     """A stretch of a video, as a model reads it."""
