@@ -220,6 +220,14 @@ def test_a_memory_forgets_what_repeats_first() -> None:
         Memory(2, Knowing().features).add(next(Listed([1]).read()))
 
 
+def test_a_memory_keeps_coarse_tokens() -> None:
+    memory = Memory(8, lambda tokens: tokens.codes[0].float(), block_tokens=2)
+    for part in Listed(list(range(9))).read():
+        memory.add(part)
+    assert [len(kept.part.tokens.codes[0]) for kept in memory.kept] == [2] * 4
+    assert Long.parse("memory=8@2") == Long("memory", 8, None, 2)
+
+
 def test_unlike_is_a_distance_of_looks() -> None:
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     assert unlike(a, a) == 0 and unlike(a, -a) == pytest.approx(1)
@@ -356,7 +364,18 @@ def test_captions_that_repeat_are_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "all", "keyframes=3", "chunks=0", "chunks=x", "aggregate", "chunks/mean"]
+    "text",
+    [
+        "",
+        "all",
+        "keyframes=3",
+        "chunks=0",
+        "chunks=x",
+        "aggregate",
+        "chunks/mean",
+        "chunks=4@2",
+        "memory=@x",
+    ],
 )
 def test_what_is_no_strategy_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="long=") as caught:
@@ -392,7 +411,16 @@ def kinolex_prompt(model: Model, tokens: VideoTokens, question: str) -> list[int
 
 @pytest.mark.parametrize(
     "long",
-    ["chunks=2", "keyframes", "hierarchy", "memory=36", "summary=8", "window", "aggregate=3"],
+    [
+        "chunks=2",
+        "keyframes",
+        "hierarchy",
+        "memory=36",
+        "memory=24@1",
+        "summary=8",
+        "window",
+        "aggregate=3",
+    ],
 )
 def test_a_model_reads_every_way(model: Model, long: str) -> None:
     found = model.ask(noise(22), "what colour is it?", long=long)

@@ -3,7 +3,8 @@
     chunks[=frames]   every part for itself, none longer than trained
     keyframes         the first part of each scene
     hierarchy         keyframes, then a quarter of the doubtful scenes, then all of them
-    memory[=tokens]   parts that a memory of so many tokens holds at the end, the like ones merged
+    memory[=tokens]   parts that a memory of so many tokens holds at the end, the like ones merged;
+                      `memory=1280@16` keeps the first 16 tokens of a block
     summary[=tokens]  the last part, beside the captions of those before it
     window[=frames]   parts that overlap by half
     aggregate=frames  so many consecutive frames as one, then every part
@@ -42,28 +43,33 @@ class Long:
     name: str
     amount: int | None = None  # frames or tokens, by the strategy
     how: Combine | None = None  # None: as the question wants it
+    block_tokens: int | None = None  # that a memory keeps of a block; None: all
 
     @classmethod
     def parse(cls, text: str) -> Long:
-        """`NAME[=N][/vote|/maximum]`.
+        """`NAME[=N][/vote|/maximum]`, for a memory also `=N@K`.
 
         Raises:
             ValueError: no such strategy, or a number where there is none.
         """
         ways: dict[str, Combine] = {"vote": "vote", "maximum": "maximum"}
         words, _, how = text.strip().partition("/")
-        name, _, number = words.partition("=")
+        name, _, numbers = words.partition("=")
+        number, _, rate = numbers.partition("@")
         if name not in NAMES:
             raise ValueError(f"long={text!r}: choose one of {', '.join(NAMES)}")
         if how and how not in ways:
             raise ValueError(f"long={text!r}: after / stands vote or maximum")
-        if number and (name not in COUNTED or not number.isdecimal() or int(number) < 1):
+        given = [each for each in (number, rate) if each]
+        wrong = any(not each.isdecimal() or int(each) < 1 for each in given)
+        if wrong or (numbers and name not in COUNTED) or (rate and name != "memory"):
             raise ValueError(
                 f"long={text!r}: a whole number of at least 1 may follow {', '.join(COUNTED)}"
             )
         if name == "aggregate" and not number:
             raise ValueError("long='aggregate': say how many frames count as one, aggregate=4")
-        return cls(name, int(number) if number else None, ways.get(how))
+        amount, kept = (int(each) if each else None for each in (number, rate))
+        return cls(name, amount, ways.get(how), kept)
 
     def footage(self, video: Seen, model: Model) -> Footage:
         """The video in the parts that this strategy reads."""
@@ -130,5 +136,5 @@ def _chosen(reader: Reader, video: Parts, way: Long) -> Iterable[tuple[Part, flo
     if way.name == "keyframes":
         return keyframes(video, reader)
     if way.name == "memory":
-        return remembered(video, reader, way.amount or BUDGET)
+        return remembered(video, reader, way.amount or BUDGET, way.block_tokens)
     return every_part(video)

@@ -35,12 +35,18 @@ class Memory:
     Args:
         budget: Most tokens held.
         features: What tokens look like, see `Reader.features`.
+        block_tokens: Most tokens kept of a block, its coarsest; None: all.
     """
 
-    def __init__(self, budget: int, features: Callable[[VideoTokens], Tensor]) -> None:
+    def __init__(
+        self,
+        budget: int,
+        features: Callable[[VideoTokens], Tensor],
+        block_tokens: int | None = None,
+    ) -> None:
         if budget < 1:
             raise ValueError(f"memory={budget}: give 1 token or more")
-        self.budget = budget
+        self.budget, self.block_tokens = budget, block_tokens
         self.kept: list[Kept] = []
         self._features = features
         self._far: list[float] = []  # how unlike each neighbour pair looks
@@ -55,6 +61,8 @@ class Memory:
         Raises:
             ValueError: it alone takes more than the budget.
         """
+        if self.block_tokens is not None:
+            part = replace(part, tokens=part.tokens.keep(self.block_tokens))
         if part.tokens.num_tokens > self.budget:
             raise ValueError(
                 f"memory={self.budget}: a part takes {part.tokens.num_tokens} tokens, give at "

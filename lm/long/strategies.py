@@ -56,9 +56,11 @@ def scenes(video: Parts, reader: Reader) -> Iterator[tuple[Part, int]]:
         yield first, length
 
 
-def remembered(video: Parts, reader: Reader, budget: int) -> list[tuple[Part, float]]:
-    """What a memory of `budget` tokens holds at the end, with the parts that each stands for."""
-    memory = Memory(budget, reader.features)
+def remembered(
+    video: Parts, reader: Reader, budget: int, block_tokens: int | None = None
+) -> list[tuple[Part, float]]:
+    """What a `Memory` holds at the end, with the number of parts that each stands for."""
+    memory = Memory(budget, reader.features, block_tokens)
     for part in video.read():
         memory.add(part)
     return [(kept.part, float(kept.stands_for)) for kept in memory.kept]
