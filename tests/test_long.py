@@ -286,6 +286,34 @@ def test_a_hierarchy_never_reads_a_part_twice_nor_more_than_all() -> None:
     assert len(set(spent)) > 2  # it does stop early, and does go on
 
 
+class Naming(Knowing):
+    """A reader that finds choice i likely where i is shown; `doubtful` scenes tell it little."""
+
+    doubtful = 90
+
+    def _scores(self, video: VideoTokens, choices: Sequence[str], past: str) -> dict[str, float]:
+        seen = int(video.codes[0][0])
+        share = 0.3 if seen >= self.doubtful else 0.9
+        return {c: math.log(share if i == seen % 10 else 0.01) for i, c in enumerate(choices)}
+
+
+@pytest.mark.parametrize("name", ["chunks", "keyframes", "hierarchy", "memory"])
+def test_scenes_vote_by_their_length(name: str) -> None:
+    contents = [0] * 3 + [1] * 10 + [0] * 4
+    found = answer_long(Naming(), Listed(contents), "what?", CHOICES, Long.parse(f"{name}/vote"))
+    assert (found.text, found.seconds) == ("rises", None)
+    assert found.margin == pytest.approx(math.log((9 + 0.07) / (6.3 + 0.1)))
+
+
+def test_a_hierarchy_opens_the_scenes_that_leave_doubt() -> None:
+    contents = [0] * 9 + [91] * 9 + [0] * 9 + [92] * 8 + [1] * 3
+    video = Listed(contents)
+    found = answer_long(Naming(), video, "what?", CHOICES, Long.parse("hierarchy/vote"))
+    opened = video.coded[len(contents) :]  # after all were looked at for changes
+    assert sorted(opened) == [*range(10, 18), *range(28, 35)]
+    assert found.text == "falls" and found.readings == 5 + len(opened)
+
+
 def test_a_hierarchy_looks_everywhere_before_it_gives_up() -> None:
     hidden = [20] * 30
     hidden[13] = EVENT
