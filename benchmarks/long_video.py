@@ -8,8 +8,8 @@ scene shows as choices. Right answers, seconds from the middle of where it was f
 (0 within it) and tokens that the language model read are means over films with 95 % bootstrap
 intervals over films. Beside them: the event's own first clip alone (what the model can do at
 all), the commonest answer, and a guess among the choices. Equal readings are computed once and
-counted every time. `--memory` measures instead peak memory above the loaded model on one film,
-each strategy on its own and nothing computed ahead, and on a film of a fifth of the length.
+counted every time. `--memory` measures instead peak memory above the loaded model on one film
+and on one of a fifth of its length, each strategy in a process of its own, nothing computed ahead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from __future__ import annotations
 import argparse
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -27,7 +29,7 @@ import numpy as np
 from data.clip import Question
 from data.scenes.hiding import HiddenEvent, hide_event
 from data.writing import write_film
-from lm.long.asking import Long, answer_long, ask_long
+from lm.long.asking import TEXT_ALONE, Long, answer_long, ask_long
 from lm.long.parts import Part, Parts, Wanted
 from lm.long.reader import ModelReader, Scored, Told
 from lm.tasks import Model
@@ -201,22 +203,32 @@ def forget_peak() -> float:
     return peak()
 
 
-def measure_memory(model: Model, films: Sequence[HiddenEvent], strategies: Sequence[str]) -> None:
-    """Peak memory of each strategy on films, each read from its file."""
+def held_by(folder: Path, strategy: str, file: Path, question: Question) -> float:
+    """MiB above the loaded model that a strategy takes at most."""
+    model = Model.load(folder)
+    before = forget_peak()
+    long = strategy if strategy in TEXT_ALONE else f"{strategy}/maximum"
+    ask_long(model, file, question.question, question.choices, long)
+    return peak() - before
+
+
+def measure_memory(model: Path, films: Sequence[HiddenEvent], strategies: Sequence[str]) -> None:
+    """Peak memory of each strategy on films, each read from its file in a process of its own."""
     lengths = " | ".join(f"{made.seconds / 60:g} minutes, MiB" for made in films)
     print(f"| strategy | {lengths} |\n|{' --- |' * (1 + len(films))}")
-    with TemporaryDirectory() as folder:
+    with (
+        TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes,
+    ):
+        files = [Path(folder) / f"{number}.mkv" for number in range(len(films))]
+        for file, made in zip(files, films, strict=True):
+            write_film(made.film(), file, quality="high")
         for strategy in strategies:
-            held = []
-            for number, made in enumerate(films):
-                file, question = Path(folder) / f"{number}.mkv", made.questions[1]
-                if not file.exists():
-                    write_film(made.film(), file, quality="high")
-                long = strategy if strategy in ("summary", "hierarchy") else f"{strategy}/maximum"
-                before = forget_peak()
-                ask_long(model, file, question.question, question.choices, long)
-                held.append(f"{peak() - before:.0f}")
-            print(f"| {strategy} | {' | '.join(held)} |", flush=True)
+            held = [
+                processes.submit(held_by, model, strategy, file, made.questions[1]).result()
+                for file, made in zip(files, films, strict=True)
+            ]
+            print(f"| {strategy} | {' | '.join(f'{mib:.0f}' for mib in held)} |", flush=True)
 
 
 def main() -> None:
@@ -248,7 +260,7 @@ def main() -> None:
 
     if a.memory:
         films = [film(a.seed, a.minutes / 5), film(a.seed, a.minutes)]
-        measure_memory(model, films, a.strategies)
+        measure_memory(a.model, films, a.strategies)
         return
     trials: dict[str, list[Trial]] = defaultdict(list)
     questions: list[Question] = []
