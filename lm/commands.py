@@ -14,6 +14,8 @@ from data.atomic import check_writable
 from data.errors import VideoError
 from lm.evaluate import Evaluation
 from lm.evaluate import evaluate as evaluate_model
+from lm.long.answer import LongAnswer
+from lm.long.asking import Long
 from lm.sampling import Draw, Sampling
 from lm.tasks import LabelScore, Model
 from tokenizer.command_line import visible
@@ -98,8 +100,9 @@ def caption(
     samples: int = 1,
     temperature: float = 0.8,
     seed: int = 0,
+    long: str | None = None,
     engine: str = "torch",
-) -> list[Caption]:
+) -> list[Caption | LongAnswer]:
     """Say what happens in videos.
 
     Of several videos those that cannot be read are left out with a warning.
@@ -112,10 +115,14 @@ def caption(
         samples: Captions of each; more than one are drawn at random.
         temperature: How varied drawn captions are; 0 for the likeliest.
         seed: Of drawn captions.
+        long: Captions with seconds, of a video of any length: chunks, keyframes, memory, window
+            or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one caption of each video")
+    if long is not None and samples > 1:
+        raise ValueError(f"samples={samples} with long={long}: leave one of them out")
     loaded, results = Model.load(model, engine), []
     for video in videos:
         if not video.exists():
@@ -123,6 +130,10 @@ def caption(
     with progress_bar("captioning") as progress:
         for done, video in enumerate(videos, 1):
             try:
+                if long is not None:
+                    results.append(loaded.caption(video, long))
+                    progress(done, len(videos))
+                    continue
                 if samples == 1:
                     texts = [loaded.caption(video)]
                 else:
@@ -142,8 +153,9 @@ def ask(
     question: str,
     model: Path,
     choices: str | None = None,
+    long: str | None = None,
     engine: str = "torch",
-) -> Answer:
+) -> Answer | LongAnswer:
     """Answer a question about a video.
 
     Example: kinolex ask clip.mp4 "what colour is it?" --model runs/demo/model
@@ -153,10 +165,15 @@ def ask(
         question: What to ask.
         model: Folder of a model.
         choices: Possible answers, separated by commas: the likeliest is given.
+        long: How to read a video of any length: chunks, keyframes, hierarchy, memory, summary,
+            window or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights); choices are
             always weighed in torch.
     """
     options = _split(choices) if choices is not None else []
+    if long is not None:
+        Long.parse(long)  # before the model is read
+        return Model.load(model, engine).ask(video, question, options, long=long)
     return Answer(str(video), question, Model.load(model, engine).ask(video, question, options))
 
 

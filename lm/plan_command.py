@@ -96,8 +96,9 @@ def plan(
 ) -> Plan:
     """Count what each way of reading a video takes in tokens, and pick one that fits.
 
-    Counts are exact: the stream's own grammar spells every header and mark. Ways that are marked
-    as planned cannot be taken yet; their figures say what they would cost, made as is told there.
+    Counts are exact: the stream's own grammar spells every header and mark. All ways but `whole`
+    and `spread` are taken by `--long NAME` of `ask` and `caption`; where what is read depends on
+    the pictures, the figures are of what is told there.
 
     Example: kinolex plan --duration 60 --fps 24 --size 1080p --context 4096
 
@@ -219,10 +220,9 @@ def _room(text: int | None, context: int) -> int:
 def _table(ways: Sequence[Way]) -> Any:
     from tokenizer.reporting import empty_table
 
-    columns = ("frames", "readings", "longest\nreading", "all\ntokens", "fits", "today")
+    columns = ("frames", "readings", "longest\nreading", "all\ntokens", "fits")
     table = empty_table("strategy", columns)
     for way in ways:
         counts = (way.frames, way.readings, way.tokens_each, way.tokens)
-        fits, today = "yes" if way.fits else "no", "yes" if way.works else "planned"
-        table.add_row(way.strategy, *(f"{count:,}" for count in counts), fits, today)
+        table.add_row(way.strategy, *(f"{c:,}" for c in counts), "yes" if way.fits else "no")
     return table

@@ -13,11 +13,13 @@ from functools import cached_property
 from itertools import pairwise
 
 from lm.formats import VideoFormat
+from lm.long.memory import BUDGET
+from lm.long.parts import window_step
 from lm.sequence import LIMITS, spell_header
 from tokenizer.rate import block_tokens
 
-MARKS = 6  # <begin>, <question> <stop>, <answer> <stop>, <end>
-MEMORY_SHARE = 8  # of the context a memory takes one part in so many
+MARKS = 7  # <begin>, <watch>, <question> <stop>, <answer> <stop>, <end>
+SCENE = 8  # parts that a scene is taken to last
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,10 @@ class Cost:
     header: int  # `<video>`, size, frames, times, rate and start, `</video>`
     marks: int  # `<begin>`, `<end>` and those around question and answer
     text: int  # kept for the words of question and answer
-    memory: int = 0  # carried over from earlier readings
 
     @property
     def total(self) -> int:
-        return self.codes + self.blocks + self.header + self.marks + self.text + self.memory
+        return self.codes + self.blocks + self.header + self.marks + self.text
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,6 @@ class Way:
     """What one strategy costs."""
 
     strategy: str
-    works: bool  # today; False: planned, no command or method does it yet
     how: str
     frames: int  # that are looked at
     readings: int  # times that the model is run over a part
@@ -101,7 +101,7 @@ def whole(task: Task) -> Way:
 def chunks(task: Task) -> Way:
     """Every frame, in as few even parts as fit, none longer than trained."""
     costs, frames = _parts(task)
-    how = f"{frames} frames each: model.ask(tokens.blocks(first, stop), ...)"
+    how = f"{frames} frames each, every part for itself"
     return _way(task, "chunks", how, len(task.times), costs)
 
 
@@ -121,65 +121,61 @@ def spread(task: Task) -> Way:
 
 
 def memory(task: Task) -> Way:
-    """Every frame in parts, each beside a fixed number of tokens that sum up those before."""
-    carried = task.context // MEMORY_SHARE
-    costs, frames = _parts(replace(task, context=task.context - carried))
-    costs = costs[:1] + [replace(cost, memory=carried) for cost in costs[1:]]
-    how = f"{frames} frames each, beside {carried} tokens of memory"
-    return _way(task, "memory", how, len(task.times), costs, works=False)
+    """As many parts as a memory holds at the end."""
+    costs, frames = _parts(task)
+    codes = max(cost.codes for cost in costs)
+    budget = max(BUDGET, codes)
+    kept = costs[: budget // codes]
+    name = "memory" if budget == BUDGET else f"memory={budget}"
+    how = (
+        f"{len(kept)} of {len(costs)} parts of {frames} frames, those most unlike their neighbours"
+    )
+    return _way(task, name, how, len(task.times), kept)
 
 
 def keyframes(task: Task) -> Way:
-    """As many single frames as fit, each an image with its own time, in one reading."""
-    every = range(len(task.times))
-
-    def cost(count: int) -> Cost:
-        chosen = [task.times[i * len(every) // count] for i in range(count)]
-        images = [task.cost([time], task.counts(1)) for time in chosen]
-        header = sum(image.header for image in images)
-        return replace(images[0], codes=count * images[0].codes, blocks=count, header=header)
-
-    count = max(1, _most(min(len(every), task.context), lambda n: task.fits(cost(n))))
-    how = f"{count} frames as images, each with its time"
-    return _way(task, "keyframes", how, count, [cost(count)], works=False)
+    """The first part of each scene; how many scenes there are only reading tells."""
+    costs, frames = _parts(task)
+    how = (
+        f"the first {frames} frames of each scene; counted as if a scene lasted {SCENE} parts "
+        f"({SCENE * frames} frames)"
+    )
+    return _way(task, "keyframes", how, len(task.times), costs[::SCENE])
 
 
 def window(task: Task) -> Way:
-    """Every frame in one reading that keeps header, texts and the last frames in sight."""
-    counts = task.counts(len(task.times))
-    all_of_it = task.cost(task.times, counts)
-    largest_block = max(counts)
-    room = task.context - (all_of_it.total - all_of_it.codes - all_of_it.blocks)
-    blocks = min(len(counts), max(1, room // (largest_block + 1)))
-    seen = replace(all_of_it, codes=blocks * largest_block, blocks=blocks)
-    if blocks == len(counts):
-        seen = all_of_it
-    frames = min(len(task.times), blocks * task.block_frames)
-    how = f"the last {frames} frames in sight"
-    way = _way(task, "window", how, len(task.times), [seen], works=False)
-    return replace(way, tokens=all_of_it.total)
+    """Every frame twice, in parts that overlap by half."""
+    _, frames = _parts(task)
+    step = window_step(frames, task.block_frames)
+    starts = range(0, max(1, len(task.times) - frames + step), step)
+    windows = [task.times[start : start + frames] for start in starts]
+    costs = [task.cost(_from_zero(times), task.counts(len(times))) for times in windows]
+    how = f"{frames} frames each, one part every {step}"
+    return _way(task, "window", how, len(task.times), costs)
 
 
 def hierarchy(task: Task) -> Way:
-    """Keyframes first; where they do not tell, every fourth frame; where that does not, all."""
-    first = keyframes(replace(task, context=task.context // 4))
-    scenes, _ = _parts(replace(task, times=task.times[::4]))
-    frames, _ = _parts(task)
+    """Keyframes; where they do not tell, one part of four; where that does not, all."""
+    costs, frames = _parts(task)
     how = (
-        f"{first.frames} frames as images ({first.tokens:,} tokens); where unsure one frame of 4, "
-        "then all; counted as if always unsure"
+        f"the first {frames} frames of each scene; where unsure one part of 4, then all; counted "
+        "as if always unsure"
     )
-    costs = [first.largest, *scenes, *frames]
-    return _way(task, "hierarchy", how, len(task.times), costs, works=False)
+    return _way(task, "hierarchy", how, len(task.times), costs)
 
 
 def aggregate(task: Task) -> Way:
     """As many consecutive frames as it takes count as one; all in one reading."""
-    step = min(len(task.times), max(2, _thinning(task)))
+    step = max(2, _thinning(task))
+    if task.trained_frames is not None:
+        step = max(step, -(-len(task.times) // task.trained_frames))
+    step = min(len(task.times), step)
     times = task.times[::step]
+    if task.trained_fps is not None:  # shown as fast as clips in training
+        times = [i / task.trained_fps for i in range(len(times))]
     cost = task.cost(times, task.counts(len(times)))
     how = f"{step} consecutive frames as one"
-    return _way(task, f"aggregate={step}", how, len(task.times), [cost], works=False)
+    return _way(task, f"aggregate={step}", how, len(task.times), [cost])
 
 
 STRATEGIES: tuple[Callable[[Task], Way], ...] = (
@@ -210,8 +206,8 @@ def fitting_rate(task: Task) -> float | None:
 
 
 def choose(task: Task, ways: Sequence[Way]) -> tuple[Way | None, str]:
-    """The way to take today, and why in one line."""
-    able = {way.strategy: way for way in ways if way.works and way.fits}
+    """The way to take, and why in one line."""
+    able = {way.strategy: way for way in ways if way.fits}
     trained = task.trained_frames
     if "whole" in able and (trained is None or len(task.times) <= trained):
         cost = able["whole"].tokens_each
@@ -229,13 +225,10 @@ def choose(task: Task, ways: Sequence[Way]) -> tuple[Way | None, str]:
     return None, f"nothing fits {task.context:,} tokens: give a larger context or a lower rate"
 
 
-def _way(
-    task: Task, name: str, how: str, frames: int, costs: list[Cost], *, works: bool = True
-) -> Way:
+def _way(task: Task, name: str, how: str, frames: int, costs: list[Cost]) -> Way:
     largest = max(costs, key=lambda cost: cost.total)
     return Way(
         strategy=name,
-        works=works,
         how=how,
         frames=frames,
         readings=len(costs),
@@ -254,7 +247,7 @@ def _parts(task: Task) -> tuple[list[Cost], int]:
         most = min(most, max(1, task.trained_frames // size))
 
     def part(first: int, length: int) -> Cost:
-        times = task.times[first * size : (first + length) * size]
+        times = _from_zero(task.times[first * size : (first + length) * size])
         return task.cost(times, task.counts(len(times), first))
 
     def last_fits(length: int) -> bool:
@@ -268,6 +261,11 @@ def _parts(task: Task) -> tuple[list[Cost], int]:
         if length == 1 or all(map(task.fits, costs)):
             return costs, min(len(task.times), length * size)
         length -= 1
+
+
+def _from_zero(times: Sequence[float]) -> Sequence[float]:
+    """The times of a part that is a clip of its own."""
+    return [time - times[0] for time in times]
 
 
 def _thinning(task: Task) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import overload
 
 import torch
 
@@ -26,6 +27,8 @@ from lm.framing import Framing
 from lm.grammar import Grammar
 from lm.infilling import infill
 from lm.locating import describe, list_events, locate
+from lm.long.answer import LongAnswer
+from lm.long.asking import ask_long, caption_long
 from lm.model import Decoder
 from lm.prompting import about_video, opened
 from lm.sampling import Draw, Prompt, Sampling, continue_streams
@@ -114,8 +117,14 @@ class Model:
 
     # Video to text
 
-    def caption(self, video: Seen) -> str:
-        """What happens in a video."""
+    @overload
+    def caption(self, video: Seen, long: None = None) -> str: ...
+    @overload
+    def caption(self, video: Seen, long: str) -> LongAnswer: ...
+    def caption(self, video: Seen, long: str | None = None) -> str | LongAnswer:
+        """What happens in a video; `long`: part by part, see `lm.long.asking`."""
+        if long is not None:
+            return caption_long(self, video, long)
         return self.caption_batch([video])[0]
 
     def captions(
@@ -145,8 +154,24 @@ class Model:
         prompts = [about_video(self.vocabulary, video, "caption") for video in tokens]
         return self._say(prompts, draw, seed, progress)
 
-    def ask(self, video: Seen, question: str, choices: Sequence[str] = ()) -> str:
-        """The answer to a question about a video; the likeliest of `choices` if given."""
+    @overload
+    def ask(
+        self, video: Seen, question: str, choices: Sequence[str] = (), long: None = None
+    ) -> str: ...
+    @overload
+    def ask(
+        self, video: Seen, question: str, choices: Sequence[str] = (), *, long: str
+    ) -> LongAnswer: ...
+    def ask(
+        self, video: Seen, question: str, choices: Sequence[str] = (), long: str | None = None
+    ) -> str | LongAnswer:
+        """The answer to a question about a video; the likeliest of `choices` if given.
+
+        long: How to read a video of any length, such as "chunks", see `lm.long.asking`; the answer
+            then says what it took, and where in the video it was found.
+        """
+        if long is not None:
+            return ask_long(self, video, question, choices, long)
         if choices:
             return self.choose(video, question, choices)[0].label
         return self.ask_batch([video], [question])[0]

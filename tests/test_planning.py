@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 from data.clip import Clip
 from data.writing import write_video
 from kinolex import main
-from lm.document import Document, Text, Video
+from lm.document import Document, Task, Text, Video
 from lm.footage import read_duration, read_size
 from lm.pieces import Pieces
 from lm.plan_command import BLOCK_FRAMES, LAYOUT, Plan, plan
@@ -40,8 +41,8 @@ def made_tokens(frames: int, fps: Fraction, rate: float, height: int, width: int
 
 
 def spelled(tokens: VideoTokens, vocabulary: Vocabulary = BARE) -> Sequence:
-    document = Document.of(Video(tokens), Text("question", QUESTION), Text("answer", ANSWER))
-    return write(document, vocabulary)
+    texts = Text("question", QUESTION), Text("answer", ANSWER)
+    return write(Document.of(Task("watch"), Video(tokens), *texts), vocabulary)
 
 
 def way(found: Plan, strategy: str) -> Way:
@@ -118,10 +119,14 @@ def test_every_part_fits_where_blocks_and_starts_differ() -> None:
 
 
 def part_lengths(tokens: VideoTokens, size: int) -> list[int]:
-    """Lengths of the sequences of a video's parts of `size` blocks."""
+    """Lengths of the sequences of a video's parts of `size` blocks, each a clip of its own."""
+    return [len(spelled(part)) for part in parts_of(tokens, size)]
+
+
+def parts_of(tokens: VideoTokens, size: int) -> list[VideoTokens]:
     blocks = len(tokens.codes)
-    starts = range(0, blocks, size)
-    return [len(spelled(tokens.blocks(a, min(a + size, blocks)))) for a in starts]
+    parts = [tokens.blocks(a, min(a + size, blocks)) for a in range(0, blocks, size)]
+    return [replace(part, timestamps=part.timestamps - part.timestamps[0]) for part in parts]
 
 
 @pytest.mark.parametrize(("rate", "context"), [(0.5, 500), (2.0, 1200)])
@@ -135,39 +140,24 @@ def test_units_and_images_are_those_of_written_sequences(rate: float, context: i
     )
     assert joined.tokens_each == thinned.tokens_each == length <= context < longer
     assert (joined.frames, thinned.frames) == (1440, -(-1440 // step))
-    images = way(found, "keyframes")
-    times = [i * 1440 // images.frames / 24 for i in range(images.frames)]
-    codes = (torch.zeros(int(rate * 8), dtype=torch.int64),)
-    shown = [Video(VideoTokens(codes, torch.tensor([t]), 64, 64, 8, 7, "c")) for t in times]
-    document = Document.of(*shown, Text("question", QUESTION), Text("answer", ANSWER))
-    assert images.tokens_each == len(write(document, BARE)) <= context
-    assert context - images.tokens_each < 60  # another image, of some 40, would not fit
+    lengths = part_lengths(made_tokens(1440, Fraction(24), rate, 64, 64), parts_size(found))
+    assert way(found, "keyframes").tokens == sum(lengths[::8])
+    assert way(found, "hierarchy").tokens == way(found, "chunks").tokens == sum(lengths)
 
 
-def test_what_reads_in_turns_keeps_within_the_context() -> None:
+def parts_size(found: Plan) -> int:
+    """Blocks of a part."""
+    return -(-180 // way(found, "chunks").readings)
+
+
+def test_a_memory_and_a_window_are_counted_reading_by_reading() -> None:
     found = plan("10:00", 24, "64x64", context=1000, text=100)
-    block = 8 * 4 + 1
-    window = way(found, "window")
-    assert 1000 - block < window.tokens_each <= 1000
-    assert window.tokens == way(found, "whole").tokens_each  # each token is read once
-    memory, parts = way(found, "memory"), way(found, "chunks")
-    assert memory.largest.memory == 125 and memory.tokens_each <= 1000
-    again = memory.tokens - 125 * (memory.readings - 1)  # without what is carried
-    assert memory.readings > parts.readings and again > parts.tokens
-    tree = way(found, "hierarchy")
-    assert tree.tokens > parts.tokens and tree.readings > parts.readings and tree.fits
-
-
-def test_only_what_can_be_done_is_picked_and_the_rest_is_called_planned(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    found = plan("60", 24, "64x64")
-    assert [w.strategy for w in found.ways if w.works] == ["whole", "chunks", "spread"]
-    assert main(["plan", "--duration", "60"]) == 0
-    rows = capsys.readouterr().out.splitlines()
-    said = [row.split()[-1] for row in rows if row.endswith((" yes", " planned"))]
-    assert said == ["yes"] * 3 + ["planned"] * 5
-    assert any(line.startswith("pick     chunks: ") for line in rows)
+    chunks, memory, window = (way(found, name) for name in ("chunks", "memory", "window"))
+    assert chunks.readings > 2 and chunks.tokens_each <= 1000
+    held = memory.readings * memory.largest.codes
+    assert held <= 2560 < held + memory.largest.codes  # a part more breaks the budget
+    assert window.tokens_each <= 1000
+    assert 1.8 * chunks.tokens < window.tokens < 2.2 * chunks.tokens
 
 
 @pytest.mark.parametrize("context", [700, 4096, 100_000])
@@ -184,7 +174,7 @@ def test_where_nothing_fits_nothing_is_picked() -> None:
     found = plan("60", context=40)
     assert found.pick is None and "larger context or a lower rate" in found.reason
     assert found.fitting_tokens_per_frame is None
-    assert not any(w.fits for w in found.ways if w.works)
+    assert not any(w.fits for w in found.ways)
 
 
 # With a model
@@ -218,9 +208,7 @@ def test_a_model_reads_what_its_plan_says(model: Model, saved: Path, rate: float
     tokens = model.codec.encode(seen, rate)
     assert way(found, "whole").tokens_each == question_cost(model, tokens) + 20
     chunks = way(found, "chunks")
-    parts = [
-        tokens.blocks(a, min(a + 2, len(tokens.codes))) for a in range(0, len(tokens.codes), 2)
-    ]
+    parts = parts_of(tokens, 2)
     assert chunks.readings == len(parts)  # of 4 frames, as trained
     assert chunks.tokens == sum(question_cost(model, part) + 20 for part in parts)
     with pytest.warns(UserWarning, match="brought to"):
@@ -228,6 +216,16 @@ def test_a_model_reads_what_its_plan_says(model: Model, saved: Path, rate: float
     spread = way(found, "spread")
     assert (spread.frames, spread.tokens) == (4, question_cost(model, shown) + 20)
     assert chunks.fits and isinstance(model.ask(parts[-1], QUESTION), str)  # as it says
+
+
+@pytest.mark.parametrize("long", ["chunks", "window", "memory", "aggregate"])
+def test_what_is_planned_is_what_is_spent(model: Model, saved: Path, long: str) -> None:
+    clip, choices = noise(31, 4, 16, 24), ("a red ball", "a blue one")
+    words = sum(len(model.vocabulary.encode_text(text)) for text in (QUESTION, *choices))
+    found = plan("7.75", 4, "24x16", model=saved, text=words)  # and a second <stop> for <end>
+    (planned,) = (w for w in found.ways if w.strategy.split("=")[0] == long)
+    spent = model.ask(clip, QUESTION, choices, long=planned.strategy)
+    assert (spent.tokens, spent.readings) == (planned.tokens, planned.readings)
 
 
 def test_a_model_is_not_sent_beyond_what_it_was_trained_on(saved: Path) -> None:

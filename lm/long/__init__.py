@@ -1,0 +1,1 @@
+"""Long video: read in parts as it comes, and what the parts say brought together."""
