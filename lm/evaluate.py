@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from lm.batches import pad
 from lm.corpus import label_of
 from lm.document import Document, Item, Nothing, Task, Text, Video
 from lm.figures import Figure, figure_table
+from lm.frame_figures import frame_figures
 from lm.judging import (
     Tally,
     can_judge_films,
@@ -31,6 +32,7 @@ from lm.model import Sizes
 from lm.sampling import Sampling
 from lm.sequence import write
 from lm.tasks import Model
+from lm.time_figures import time_figures
 from tokenizer.tokens import VideoTokens
 
 Progress = Callable[[int, int], None]  # done, in all
@@ -91,10 +93,15 @@ def evaluate(
         _ceilings(model, clips, tokens, bounds)
         shown = [clip for clip in clips if clip.captions][:num_films]
         _films(model, shown, films, seed, tally, count)
-        _films(model, shown, films, seed, tally, count, CANDIDATES)
+        plain = replace(films, guidance=1.0)
+        _films(model, shown, plain, seed, tally, None, name="generation_unguided")
+        _films(model, shown, films, seed, tally, count, CANDIDATES, BEST)
         table |= _untrained(model, shown[:UNTRAINED], films, seed)
     figures = [_figure(name, tally, bounds, table) for name in sorted(tally.totals)]
     figures += likelihoods(model, clips, tokens)
+    figures += time_figures(model, clips, tokens)
+    if num_films:
+        figures += frame_figures(model, clips[:num_films], seed, films)
     protocol = {
         "clips": len(clips),
         "format": str(model.framing.main),
@@ -191,13 +198,18 @@ def _films(
     tally: Tally,
     count: _Counter | None,
     candidates: int = 1,
+    name: str = "generation",
 ) -> None:
-    name = BEST if candidates > 1 else "generation"
+    """Films of the clips' captions, read by the oracle and by the model's own captions."""
     seeds = [seed + i for i in range(len(clips))]
     prompts = [clip.caption for clip in clips]
     made = model.generate_batch(prompts, None, seeds, films, candidates=candidates, progress=count)
     for film, prompt in zip(made, prompts, strict=True):
         judge_film(film.frames, prompt, tally, name)
+    for said, clip in zip(model.caption_batch(made), clips, strict=True):
+        own = Tally()
+        judge_caption(said, clip, own, name)
+        tally.add(f"{name}/by_own_captions", own.rights[f"{name}/exact"][0])
 
 
 def _untrained(
