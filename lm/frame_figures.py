@@ -18,7 +18,7 @@ from torch import Tensor
 from data.clip import Clip
 from lm.figures import Figure
 from lm.sampling import Sampling
-from tokenizer.metrics import psnr
+from tokenizer.metrics import psnr, squared_error
 
 if TYPE_CHECKING:
     from lm.tasks import Model
@@ -106,9 +106,7 @@ def moved_on(frames: Tensor, count: int) -> Tensor:
     The motion is the one shift, in whole pixels a frame and at most 4 either way, by which the last
     frame is most like the one before; what comes in at the edge repeats the edge.
     """
-    before, last = (
-        frames[-2:].float() if len(frames) > 1 else frames[-1:].float().repeat(2, 1, 1, 1)
-    )
+    last, before = frames[-1].float(), frames[-2:][0].float()
     reach = range(-4, 5)
     shifts = [(dy, dx) for dy in reach for dx in reach]
     costs = [float((_shifted(before, dy, dx) - last).square().mean()) for dy, dx in shifts]
@@ -130,7 +128,7 @@ def blended(frames: Tensor) -> Tensor:
 
 
 def _error(frames: Tensor, truth: Tensor) -> float:
-    return float((frames.float() - truth.float()).square().mean()) / 255**2
+    return float(squared_error(frames, truth).mean())
 
 
 def _figures(name: str, errors: Sequence[dict[str, float]]) -> list[Figure]:
@@ -141,9 +139,6 @@ def _figures(name: str, errors: Sequence[dict[str, float]]) -> list[Figure]:
         values = np.array([each[way] for each in errors])
         means = values[drawn].mean(1)
         high, low = (psnr(float(q)) for q in np.quantile(means, (0.025, 0.975)))
-        figures.append(
-            Figure(
-                name + way, psnr(float(values.mean())), len(errors), low=low, high=high, unit="dB"
-            )
-        )
+        value, n = psnr(float(values.mean())), len(errors)
+        figures.append(Figure(name + way, value, n, low=low, high=high, unit="dB"))
     return figures

@@ -1,4 +1,4 @@
-"""Figures of times and frames: right answers count, wrong ones do not, guesses earn what they do."""
+"""Figures of times and frames: right answers count, wrong ones do not."""
 
 from __future__ import annotations
 
