@@ -100,6 +100,7 @@ def caption(
     samples: int = 1,
     temperature: float = 0.8,
     seed: int = 0,
+    beams: int = 1,
     long: str | None = None,
     engine: str = "torch",
 ) -> list[Caption | LongAnswer]:
@@ -115,12 +116,18 @@ def caption(
         samples: Captions of each; more than one are drawn at random.
         temperature: How varied drawn captions are; 0 for the likeliest.
         seed: Of drawn captions.
+        beams: Captions kept side by side while the likeliest one is looked for; 1 takes the
+            likeliest word at each step.
         long: Captions with seconds, of a video of any length: chunks, keyframes, memory, window
             or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
     """
+    if beams < 1:
+        raise ValueError(f"beams={beams}: give 1 (the likeliest word at each step) or more")
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one caption of each video")
+    if beams > 1 and (samples > 1 or long is not None or engine != "torch"):
+        raise ValueError(f"beams={beams} goes with neither samples, long nor engine: leave it out")
     if long is not None and samples > 1:
         raise ValueError(f"samples={samples} with long={long}: leave one of them out")
     loaded, results = Model.load(model, engine), []
@@ -134,7 +141,9 @@ def caption(
                     results.append(loaded.caption(video, long))
                     progress(done, len(videos))
                     continue
-                if samples == 1:
+                if beams > 1:
+                    texts = [loaded.best_captions(video, beams)[0].text]
+                elif samples == 1:
                     texts = [loaded.caption(video)]
                 else:
                     texts = loaded.captions(video, samples, temperature=temperature, seed=seed)

@@ -16,9 +16,10 @@ from typing import overload
 import torch
 
 from data.clip import Clip, Event
+from lm.beams import Beam, beam_texts
 from lm.chatting import Chat
 from lm.choosing import best_of
-from lm.completing import GREEDY, ROWS, Progress, chunks, complete
+from lm.completing import GREEDY, MAX_TEXT, ROWS, Progress, chunks, complete
 from lm.continuing import continue_clip
 from lm.document import Item, Task, Text, Time, Video
 from lm.engine import open_engine
@@ -133,6 +134,11 @@ class Model:
         """`n` captions of one video, drawn independently."""
         draw = Draw(temperature)
         return self.caption_batch([self.encode(video)] * n, draw=draw, seed=seed)
+
+    def best_captions(self, video: Seen, beams: int, length_power: float = 0.6) -> list[Beam]:
+        """The likeliest captions of a video, the best first, see `lm.beams.beam_texts`."""
+        prompt = about_video(self.vocabulary, self.encode(video), "caption")
+        return beam_texts(self.decoder, self.grammar, prompt, beams, MAX_TEXT, length_power)
 
     def caption_batch(
         self,

@@ -1,0 +1,77 @@
+"""Beam search: greedy with one beam, never below it with more, and likelihoods that are true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.clip import Clip
+from data.writing import write_video
+from lm import commands
+from lm.beams import beam_texts
+from lm.completing import MAX_TEXT
+from lm.prompting import about_video
+from lm.sampling import read_prompt
+from lm.tasks import Model
+
+
+@pytest.fixture
+def prompts(model: Model, clips: list[Clip]) -> list[list[int]]:
+    return [about_video(model.vocabulary, model.encode(clip), "caption") for clip in clips]
+
+
+def test_one_beam_is_greedy(model: Model, clips: list[Clip], prompts: list[list[int]]) -> None:
+    for clip, prompt in zip(clips, prompts, strict=True):
+        (only,) = beam_texts(model.decoder, model.grammar, prompt, 1, MAX_TEXT)
+        assert only.text == model.caption(clip)
+
+
+def test_more_beams_find_likelier_texts(model: Model, prompts: list[list[int]]) -> None:
+    better = 0
+    for prompt in prompts:
+        found = beam_texts(model.decoder, model.grammar, prompt, 8, 6, length_power=0.0)
+        (greedy,) = beam_texts(model.decoder, model.grammar, prompt, 1, 6)
+        assert found[0].log_likelihood >= greedy.log_likelihood - 1e-9
+        better += found[0].log_likelihood > greedy.log_likelihood + 1e-6
+        scores = [beam.log_likelihood for beam in found]
+        assert scores == sorted(scores, reverse=True) and len({b.text for b in found}) > 1
+    assert better
+
+
+def test_texts_of_one_piece_are_searched_exhaustively(
+    model: Model, prompts: list[list[int]]
+) -> None:
+    """With room for a piece and its end, likelihoods are the first step's, without any cache."""
+    for prompt in prompts:
+        state, slots = read_prompt(model.grammar, prompt)
+        with torch.no_grad():
+            hidden = model.decoder(torch.tensor([prompt]), slots=torch.tensor([slots]))
+        logits = model.decoder.logits(hidden[0, -1]).double()
+        logits[~model.grammar.mask(state.allowed(2, close=0))] = -torch.inf
+        best = logits.log_softmax(-1).topk(5)
+        stop = model.vocabulary.special("<stop>")
+        texts = [
+            "" if token == stop else model.vocabulary.decode_text([token])
+            for token in best.indices.tolist()
+        ]
+        found = beam_texts(model.decoder, model.grammar, prompt, 40, 2, length_power=0.0)
+        assert [beam.text for beam in found[:5]] == texts
+        torch.testing.assert_close(
+            torch.tensor([beam.log_likelihood for beam in found[:5]]),
+            best.values.float(),
+            rtol=0,
+            atol=1e-3,
+        )
+
+
+def test_the_command_and_bad_numbers(model: Model, clips: list[Clip], tmp_path: Path) -> None:
+    model.save(tmp_path / "m")
+    write_video(clips[0], tmp_path / "clip.gif")
+    (said,) = commands.caption([tmp_path / "clip.gif"], tmp_path / "m", beams=3)
+    assert isinstance(said, commands.Caption)
+    assert said.caption == model.best_captions(tmp_path / "clip.gif", 3)[0].text
+    for beams, others in ((0, {}), (2, {"samples": 2}), (2, {"long": "chunks"}), (65, {})):
+        with pytest.raises(ValueError, match=f"beams={beams}"):
+            commands.caption([tmp_path / "clip.gif"], tmp_path / "m", beams=beams, **others)
