@@ -12,13 +12,17 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from lm.engine import Engine
 from lm.model import Decoder, DecoderConfig
-from lm.sampling import prefill
+from lm.quantized import Int8Engine
+from lm.sampling import OwnReading
 
 SIZES = {"S": (384, 6, 6, 1024), "M": (768, 12, 12, 2048)}  # width, layers, heads, hidden
 IDS, PROMPT = 8192, 64
@@ -56,14 +60,13 @@ def make_models(size: str, context: int) -> tuple[Decoder, Qwen3ForCausalLM]:
 
 
 @torch.inference_mode()
-def run_ours(model: Decoder, ids: torch.Tensor, tokens: int) -> None:
+def run_ours(model: Decoder, ids: torch.Tensor, tokens: int, engine: Engine | None = None) -> None:
     rows = [(row, [0] * len(row)) for row in ids.tolist()]
-    cache, hidden = prefill(model, rows, room=tokens)
-    table = model.output_table()
+    reading = OwnReading(model, rows, tokens) if engine is None else engine.read(rows, tokens)
+    slots, last = [0] * len(rows), model.config.num_ids
     for _ in range(tokens - 1):
-        drawn = model.logits(hidden, table=table).argmax(-1, keepdim=True)
-        hidden = model(drawn, cache=cache)[:, -1]
-    model.logits(hidden, table=table).argmax(-1)
+        reading.push(reading.scores(0, last).argmax(-1).tolist(), slots)
+    reading.scores(0, last).argmax(-1)
 
 
 def run_theirs(model: Qwen3ForCausalLM, ids: torch.Tensor, tokens: int) -> None:
@@ -90,20 +93,26 @@ def main() -> None:
         ours, theirs = make_models(size, PROMPT + given.tokens)
         for rows in given.rows:
             ids = torch.randint(10, IDS, (rows, PROMPT))
-            paces: dict[str, list[float]] = {"ours": [], "transformers": []}
+            engine = Int8Engine(ours)
+            ways: dict[str, Callable[[], None]] = {
+                "transformers": partial(run_theirs, theirs, ids, given.tokens),
+                "ours": partial(run_ours, ours, ids, given.tokens),
+                "ours, int8": partial(run_ours, ours, ids, given.tokens, engine),
+            }
+            paces: dict[str, list[float]] = {name: [] for name in ways}
             for _ in range(given.repeats):
-                for name in paces:
+                for name, run in ways.items():
                     start = time.perf_counter()
-                    if name == "ours":
-                        run_ours(ours, ids, given.tokens)
-                    else:
-                        run_theirs(theirs, ids, given.tokens)
+                    run()
                     paces[name].append(rows * given.tokens / (time.perf_counter() - start))
-            ratio = median(paces["ours"]) / median(paces["transformers"])
+            base = median(paces["transformers"])
             for name, found in paces.items():
-                spread = f"{min(found):.0f} to {max(found):.0f}"
-                print(f"{size} rows {rows} {name:12} {median(found):6.0f} tokens/s ({spread})")
-            print(f"  ratio {ratio:.2f}, load {os.getloadavg()[0]:.1f}", flush=True)
+                spread, ratio = f"{min(found):.0f} to {max(found):.0f}", median(found) / base
+                print(
+                    f"{size} rows {rows} {name:12} {median(found):6.0f} tokens/s ({spread}) "
+                    f"{ratio:.2f} times"
+                )
+            print(f"  load {os.getloadavg()[0]:.1f}", flush=True)
 
 
 if __name__ == "__main__":

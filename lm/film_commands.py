@@ -63,7 +63,7 @@ def generate(
         tokens_per_frame: At most so many; the trained rate if left out.
         candidates: Videos to make; the one that the model's own captions fit best is kept.
         negative: What it is not to show: guidance leads away from that.
-        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
+        engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
     """
     check_target(out)
     clip = Model.load(model, engine).generate(
@@ -110,7 +110,7 @@ def continue_(
         guidance: How much to heed the prompt; 1 for no guidance.
         temperature: How varied; 0 for the likeliest codes.
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
-        engine: What computes: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
+        engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
     """
     check_target(out)
     sampling = Sampling(video=Draw(temperature, min_p=min_p), guidance=guidance)

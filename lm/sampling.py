@@ -24,6 +24,7 @@ from lm.grammar import Grammar, Ranges, State
 from lm.guidance import combine
 from lm.model import Decoder
 from lm.sequence import VIDEO, Sequence
+from lm.step import Step
 
 MAX_GUIDANCE = 100.0
 SEEDS = range(-(2**62), 2**62)
@@ -172,7 +173,7 @@ def continue_streams(
     twins = zip(*(prompt.branches(count) for prompt in prompts), strict=True)
     rows = [(ids, read_prompt(grammar, ids)[1]) for branch in twins for ids in branch]
     longest = max(stream.limit for stream in streams)
-    read_rows = partial(_OwnReading, model) if model.engine is None else model.engine.read
+    read_rows = partial(OwnReading, model) if model.engine is None else model.engine.read
     reading: Reading = read_rows(rows, room=longest)
     active = streams
     while True:
@@ -197,19 +198,28 @@ def _num_branches(prompts: List[Prompt], sampling: Sampling) -> int:
     return 2 if guided else 1
 
 
-class _OwnReading:
-    """Streams read by the decoder itself."""
+class OwnReading:
+    """Streams read by the decoder itself: prompts at once, then a token of each row at a time.
 
-    def __init__(self, model: Decoder, rows: List[Row], room: int) -> None:
-        self._model, self._table = model, model.output_table()
+    Args:
+        model: The decoder.
+        rows: Ids and slots of each prompt.
+        room: Tokens that each row will still take.
+        step: What reads single tokens; None: made of the decoder's weights.
+    """
+
+    def __init__(
+        self, model: Decoder, rows: List[Row], room: int, step: Step | None = None
+    ) -> None:
+        self._step = Step(model) if step is None else step
         self._cache, self._hidden = prefill(model, rows, room)
 
     def scores(self, low: int, high: int) -> Tensor:
-        return self._model.logits(self._hidden, low, high, self._table).float()
+        return self._step.scores(self._hidden, low, high).float()
 
     def push(self, ids: list[int], slots: list[int]) -> None:
-        tokens, places = torch.tensor([ids, slots], device=self._hidden.device)[:, :, None]
-        self._hidden = self._model(tokens, slots=places, cache=self._cache)[:, -1]
+        tokens, places = torch.tensor([ids, slots], device=self._hidden.device)
+        self._hidden = self._step.read(tokens, places, self._cache)
 
     def keep(self, rows: list[int]) -> None:
         self._cache = self._cache.select(torch.tensor(rows, device=self._hidden.device))

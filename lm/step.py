@@ -1,0 +1,142 @@
+"""`Step`: a decoder that reads one more token of every row, in few operations.
+
+The same function as `Decoder.forward` with a cache and one token, in a form made once for many
+tokens: gains side by side, features of codes folded into the tables, norms of few operations. It
+holds the decoder's own weights, or what `product` makes of them, and must be made anew after they
+change. Knows ids and slots, no grammar; not for training.
+
+Shapes: B rows, D width, V ids, H query heads, G key/value heads, E head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lm.cache import Cache
+from lm.model import Block, Decoder, rotate
+
+
+class Product(Protocol):
+    """A matrix (N, D) that rows are multiplied by."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, D) to (B, N), of the type of `x`."""
+        ...
+
+    def part(self, low: int, high: int) -> Product:
+        """Rows [low, high) of the matrix."""
+        ...
+
+
+class Plain:
+    """The matrix as it is."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (self.weight @ x.T).T  # few rows against many: quicker this way round
+
+    def part(self, low: int, high: int) -> Plain:
+        return Plain(self.weight[low:high])
+
+
+class Norm:
+    """RMSNorm over the last dimension; float32 in five small operations in place of ten."""
+
+    def __init__(self, gain: Tensor, eps: float) -> None:
+        self.gain, self.eps = gain, gain.new_full((), eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:  # squares of short types want more bits
+            return F.rms_norm(x, x.shape[-1:], eps=float(self.eps)) * self.gain
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = torch.addcmul(self.eps, size, size, value=1 / x.shape[-1]).rsqrt_()
+        return (x * scale).mul_(self.gain)
+
+
+class Layer:
+    """One block of the decoder."""
+
+    def __init__(self, block: Block, product: Callable[[Tensor], Product]) -> None:
+        attention, feed_forward = block.attention, block.feed_forward
+        self.heads, self.groups = attention.heads, attention.kv_heads
+        self.head_dim = attention.head_dim
+        self.qkv, self.out = product(attention.qkv.weight), product(attention.out.weight)
+        self.gate_up = product(feed_forward.gate_up.weight)
+        self.down = product(feed_forward.down.weight)
+        eps = attention.eps
+        self.before = Norm(block.attention_norm.weight, eps)
+        self.between = Norm(block.feed_forward_norm.weight, eps)
+        self.qk_norm = None
+        if attention.query_norm is not None and attention.key_norm is not None:
+            gains = [(attention.query_norm, self.heads), (attention.key_norm, self.groups)]
+            gain = torch.cat([each.detach().expand(count, -1) for each, count in gains])
+            self.qk_norm = Norm(gain, eps)  # (H + G, E)
+
+    def __call__(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache, layer: int
+    ) -> Tensor:
+        heads, groups = self.heads, self.groups
+        qkv = self.qkv(self.before(x)).contiguous()  # attention is slow on other layouts
+        qkv = qkv.view(len(x), heads + 2 * groups, self.head_dim)
+        qk, v = qkv.split((heads + groups, groups), dim=1)
+        qk = rotate(qk if self.qk_norm is None else self.qk_norm(qk), rope)
+        q, k = qk.split((heads, groups), dim=1)
+        keys, values = cache.write(layer, k.unsqueeze(2), v.unsqueeze(2))
+        q = q.reshape(len(x), groups, heads // groups, self.head_dim)  # heads that share keys
+        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)  # (B, G, H / G, E)
+        x = x + self.out(y.reshape(len(x), heads * self.head_dim))
+        gate, up = self.gate_up(self.between(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate).mul_(up))
+
+
+class Step:
+    """Reads a token of every row, and scores ids.
+
+    product: What makes weights (N, D) into what multiplies rows; None: the weights themselves.
+    """
+
+    def __init__(
+        self, decoder: Decoder, product: Callable[[Tensor], Product] | None = None
+    ) -> None:
+        product = product or Plain
+        self._video_start = decoder.config.video_start
+        self._inputs = decoder.input_table().detach()
+        outputs = self._inputs if decoder.head is None else decoder.output_table().detach()
+        self._scores = product(outputs)
+        self._slots: Tensor | None = None  # of each slot; the last row is nothing
+        if decoder.slots is not None:
+            self._slots = F.pad(decoder.slots.weight.detach(), (0, 0, 0, 1))
+        self._layers = [Layer(block, product) for block in decoder.blocks]  # type: ignore[arg-type]
+        self._norm = Norm(decoder.norm.weight, decoder.config.norm_eps)
+        self._cos, self._sin = decoder.cos, decoder.sin
+
+    def read(self, ids: Tensor, slots: Tensor | None, cache: Cache) -> Tensor:
+        """The last hidden states (B, D) after one more token of every row.
+
+        Args:
+            ids: int64 (B,).
+            slots: int64 (B,), index of a code in its block; None: codes have no place.
+            cache: What the rows have read; takes this token.
+        """
+        positions, mask = cache.place(1)  # (B, 1)
+        rope = F.embedding(positions, self._cos), F.embedding(positions, self._sin)
+        x = F.embedding(ids, self._inputs)
+        if self._slots is not None and slots is not None:
+            nothing = len(self._slots) - 1
+            slots = slots.clamp(max=nothing - 1).masked_fill(ids < self._video_start, nothing)
+            x = x + F.embedding(slots, self._slots)
+        for number, layer in enumerate(self._layers):
+            x = layer(x, rope, mask, cache, number)
+        cache.advance(1)
+        return self._norm(x)
+
+    def scores(self, hidden: Tensor, low: int, high: int) -> Tensor:
+        """Scores (B, high - low) of the ids in [low, high) after hidden states (B, D)."""
+        return self._scores.part(low, high)(hidden)
