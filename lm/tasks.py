@@ -261,7 +261,15 @@ class Model:
             seed: The same seed gives the same document.
             sampling: How to draw; None: words likeliest, codes as trained.
             max_new: Most new tokens; None: what the context leaves.
+
+        Raises:
+            ValueError: a model that was not taught to, or items that do not fit the context.
         """
+        if "talk" not in self.taught:
+            raise ValueError(
+                "this model was not taught to write documents of its own: train it with "
+                "--data.mixture.talk 0.2"
+            )
         start = [Task("talk"), *items]
         (state,) = continue_streams(
             self.decoder,

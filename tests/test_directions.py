@@ -54,8 +54,9 @@ def test_what_was_not_taught_is_refused_with_the_remedy(
             ask()
     with pytest.raises(ValueError, match="--data.mixture.fill"):
         model.infill(stills)
-    with pytest.raises(ValueError, match="--data.mixture.talk"):
-        model.chat(clips[0], clips[1])
+    for ask in (lambda: model.chat(clips[0], clips[1]), model.write):
+        with pytest.raises(ValueError, match="--data.mixture.talk"):
+            ask()
 
 
 def test_times_come_alike_alone_and_together(taught: Model, clips: list[Clip]) -> None:
