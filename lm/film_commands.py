@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data import muxing
 from data.clip import Clip
-from data.writing import check_target, write_video
+from data.writing import check_target, write_film, write_video
 from lm.infilling import read_stills
+from lm.rolling import Take
 from lm.sampling import Draw, Sampling
 from lm.tasks import Model
 
@@ -43,9 +45,13 @@ def generate(
     tokens_per_frame: float | None = None,
     candidates: int = 1,
     negative: str | None = None,
+    overlap: int | None = None,
     engine: str = "torch",
 ) -> Film:
-    """Make a video from a prompt.
+    """Make a video from a prompt, of any length.
+
+    Frames are written as they are made and memory does not grow with the length; of several
+    candidates, and for .gif and .png, all are held first.
 
     Example: kinolex generate "a red circle" --out clip.mp4 --model runs/demo/model
 
@@ -63,21 +69,19 @@ def generate(
         tokens_per_frame: At most so many; the trained rate if left out.
         candidates: Videos to make; the one that the model's own captions fit best is kept.
         negative: What it is not to show: guidance leads away from that.
+        overlap: Blocks that each window of a longer video begins with, the last of the one before;
+            half of those it was trained on if left out.
         engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
     """
     check_target(out)
-    clip = Model.load(model, engine).generate(
-        prompt,
-        seconds,
-        seed,
-        guidance,
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        tokens_per_frame,
-        candidates,
-        negative,
+    loaded = Model.load(model, engine)
+    sampling = Sampling(video=Draw(temperature, top_k, top_p, min_p), guidance=guidance)
+    rest = {"tokens_per_frame": tokens_per_frame, "negative": negative, "overlap": overlap}
+    if candidates == 1 and _streams(out):
+        take = loaded.generate_stream(prompt, seconds, seed, sampling, **rest)
+        return _rolled(take, out, prompt, seed)
+    (clip,) = loaded.generate_batch(
+        [prompt], seconds, [seed], sampling, candidates=candidates, **rest
     )
     return _written(clip, out, prompt, seed)
 
@@ -92,6 +96,7 @@ def continue_(
     guidance: float = 2.0,
     temperature: float = 1.0,
     min_p: float = 0.2,
+    overlap: int | None = None,
     engine: str = "torch",
 ) -> Film:
     """Write a video with what comes after it, at the model's frame rate and size.
@@ -110,11 +115,17 @@ def continue_(
         guidance: How much to heed the prompt; 1 for no guidance.
         temperature: How varied; 0 for the likeliest codes.
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+        overlap: Blocks that each window begins with, of the video or of the window before; half of
+            those it was trained on if left out.
         engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
     """
     check_target(out)
+    loaded = Model.load(model, engine)
     sampling = Sampling(video=Draw(temperature, min_p=min_p), guidance=guidance)
-    clip = Model.load(model, engine).continue_video(video, seconds, prompt, seed, sampling)
+    if _streams(out):
+        take = loaded.continue_stream(video, seconds, prompt, seed, sampling, overlap)
+        return _rolled(take, out, prompt or "", seed)
+    clip = loaded.continue_video(video, seconds, prompt, seed, sampling, overlap)
     return _written(clip, out, prompt or "", seed)
 
 
@@ -158,6 +169,19 @@ def infill(
     )
     clip = loaded.infill(read_stills(loaded, stills, times or None), prompt, seed, sampling)
     return _written(clip, out, prompt or "", seed)
+
+
+def _streams(out: Path) -> bool:
+    """Whether frames can be written to a file as they come."""
+    return out.suffix.lower() not in (".gif", ".png")
+
+
+def _rolled(take: Take, out: Path, prompt: str, seed: int) -> Film:
+    frames = (clip.frames for clip in take)
+    reel = muxing.Film(frames, take.timestamps, take.height, take.width, prompt)
+    write_film(reel, out)
+    length = len(reel) / reel.fps if reel.fps else 0.0
+    return Film(prompt, str(out), len(reel), reel.height, reel.width, length, seed)
 
 
 def _written(clip: Clip, out: Path, prompt: str, seed: int) -> Film:

@@ -218,7 +218,9 @@ TASKS = {
     "locate": _Task(("video", "event"), (), _locate),
     "events": _Task(("video",), ("start", "end"), _events),
     "generate": _Task(
-        ("prompt", "out"), (*_DRAWS, "tokens_per_frame", "candidates", "negative"), _generate
+        ("prompt", "out"),
+        (*_DRAWS, "tokens_per_frame", "candidates", "negative", "overlap"),
+        _generate,
     ),
     "continue": _Task(("video", "seconds", "out"), ("prompt", "seed"), _continue),
     "infill": _Task(("stills", "out"), ("times", "prompt", "seed", "guidance"), _infill),

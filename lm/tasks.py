@@ -20,10 +20,10 @@ from lm.beams import Beam, beam_texts
 from lm.chatting import Chat
 from lm.choosing import best_of
 from lm.completing import GREEDY, MAX_TEXT, ROWS, Progress, chunks, complete
-from lm.continuing import continue_clip
+from lm.continuing import continue_clip, continue_stream
 from lm.document import Item, Task, Text, Time, Video
 from lm.engine import open_engine
-from lm.filming import film, plan_shot
+from lm.filming import MAX_STREAMED, film, plan_shot, shoot
 from lm.framing import Framing
 from lm.grammar import Grammar
 from lm.infilling import infill
@@ -32,6 +32,7 @@ from lm.long.answer import LongAnswer
 from lm.long.asking import ask_long, caption_long
 from lm.model import Decoder
 from lm.prompting import about_video, opened
+from lm.rolling import Take, roll
 from lm.sampling import Draw, Prompt, Sampling, continue_streams
 from lm.saving import load_parts, save_parts
 from lm.scoring import score_texts
@@ -302,6 +303,7 @@ class Model:
         tokens_per_frame: float | None = None,
         candidates: int = 1,
         negative: str | None = None,
+        overlap: int | None = None,
     ) -> Clip:
         """A video that shows what the prompt says.
 
@@ -319,6 +321,8 @@ class Model:
             candidates: Videos to make, of which the one is kept that the model itself, looking at
                 its pixels, finds likeliest to be captioned by the prompt.
             negative: What guidance is to lead away from; None: from no words at all.
+            overlap: Blocks that each window of a longer video begins with, the last of the one
+                before; None: half of those it was trained on.
 
         Raises:
             ValueError: an empty prompt, or one that does not fit the context.
@@ -332,6 +336,7 @@ class Model:
             tokens_per_frame=tokens_per_frame,
             candidates=candidates,
             negative=negative,
+            overlap=overlap,
         )[0]
 
     def generate_batch(
@@ -344,6 +349,7 @@ class Model:
         tokens_per_frame: float | None = None,
         candidates: int = 1,
         negative: str | None = None,
+        overlap: int | None = None,
         progress: Progress | None = None,
     ) -> list[Clip]:
         """A video for each prompt, each with its own seed (default 0, 1, ...); see `generate`."""
@@ -354,9 +360,10 @@ class Model:
                 sampling=sampling,
                 tokens_per_frame=tokens_per_frame,
                 negative=negative,
+                overlap=overlap,
             )
             return best_of(self, draw, candidates, prompts, seeds, progress)
-        shot = plan_shot(self.vocabulary, self.framing, seconds, tokens_per_frame)
+        shot = plan_shot(self.vocabulary, self.framing, seconds, tokens_per_frame, overlap)
         made = film(
             self.decoder,
             self.grammar,
@@ -377,6 +384,40 @@ class Model:
             for clip, prompt in zip(self.codec.decode_batch(made), prompts, strict=True)
         ]
 
+    def generate_stream(
+        self,
+        prompt: str | None,
+        seconds: float | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        *,
+        tokens_per_frame: float | None = None,
+        negative: str | None = None,
+        overlap: int | None = None,
+    ) -> Take:
+        """The video that `generate` makes, as it is made: a clip of each window, then no more.
+
+        Memory does not grow with the length, which may be up to `MAX_STREAMED` frames. Without
+        `sampling` codes are drawn as `generate` does by default.
+
+        Raises:
+            ValueError: as `generate`.
+        """
+        shot = plan_shot(
+            self.vocabulary, self.framing, seconds, tokens_per_frame, overlap, MAX_STREAMED
+        )
+        windows = shoot(
+            self.decoder,
+            self.grammar,
+            [prompt],
+            [seed],
+            shot,
+            sampling or Sampling(video=Draw(min_p=0.2), guidance=2.0),
+            negative=negative,
+        )
+        size = shot.format.height, shot.format.width
+        return roll(self.codec, windows, shot.timestamps, size, prompt, "generated")
+
     def continue_video(
         self,
         video: Clip | str | Path,
@@ -384,9 +425,22 @@ class Model:
         prompt: str | None = None,
         seed: int = 0,
         sampling: Sampling | None = None,
+        overlap: int | None = None,
     ) -> Clip:
         """A video with what comes after it, see `lm.continuing.continue_clip`."""
-        return continue_clip(self, as_clip(video), seconds, prompt, seed, sampling)
+        return continue_clip(self, as_clip(video), seconds, prompt, seed, sampling, overlap)
+
+    def continue_stream(
+        self,
+        video: Clip | str | Path,
+        seconds: float,
+        prompt: str | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        overlap: int | None = None,
+    ) -> Take:
+        """The same as it is made: the video, then a clip of each window."""
+        return continue_stream(self, as_clip(video), seconds, prompt, seed, sampling, overlap)
 
     def infill(
         self,
