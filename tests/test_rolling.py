@@ -1,5 +1,6 @@
 """Films as they are made: the same frames as the whole film's, for any windows, seed and length."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from lm.corpus import make_vocabulary
 from lm.filming import plan_shot, shoot
 from lm.learning import code_features, make_decoder
 from lm.model import Sizes
+from lm.rolling import roll
 from lm.sampling import Draw, Sampling
 from lm.tasks import Model
 from tokenizer.codec import Codec
@@ -172,3 +174,14 @@ def test_commands_write_what_python_makes(threes: Model, tmp_path: Path) -> None
     way = Sampling(video=Draw(min_p=0.2), guidance=1.5)
     expected = threes.continue_video(film, 4.25, None, 2, way, overlap=2)
     assert torch.equal(read_clip(longer).frames, expected.frames) and len(expected) == 34
+
+
+def test_of_windows_only_the_last_is_held(threes: Model) -> None:
+    shot = plan_shot(threes.vocabulary, threes.framing, 10.0)
+    windows = shoot(threes.decoder, threes.grammar, [None], [0], shot, WAY)
+    take = roll(threes.codec, windows, shot.timestamps, (16, 24), None, "")
+    held = [weakref.ref(clip) for clip in take]
+    assert len(held) == 10 and sum(clip() is not None for clip in held) <= 1
+    windows = shoot(threes.decoder, threes.grammar, [None], [0], shot, WAY)
+    blocks = [weakref.ref(window.codes[0]) for (window,) in windows]
+    assert len(blocks) == 10 and sum(codes() is not None for codes in blocks) <= 1
