@@ -292,6 +292,7 @@ def evaluate(
     out: Path | None = None,
     strict: bool = False,
     engine: str = "torch",
+    tokens_per_frame: float | None = None,
 ) -> Evaluation:
     """Measure captions, answers, recognition and generation beside guessing and the ceiling.
 
@@ -312,7 +313,8 @@ def evaluate(
         seed: Of clips of made worlds and of films.
         out: JSON file to write the figures to as well.
         strict: Stop at the first clip that cannot be read.
-        engine: What writes texts and films: torch, llama.cpp, or llama.cpp:q8_0 (8-bit weights).
+        engine: What writes texts and films: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
+        tokens_per_frame: At most so many, of clips and of films; the trained rate if left out.
     """
     from data.source import open_source
     from lm.figures import write_results
@@ -338,7 +340,13 @@ def evaluate(
     chosen = [clips[i] for i in range(min(num_clips, len(clips)))]
     with progress_bar("evaluating") as progress:
         found = evaluate_model(
-            loaded, chosen, num_films=num_films, films=films, seed=seed, progress=progress
+            loaded,
+            chosen,
+            num_films=num_films,
+            films=films,
+            seed=seed,
+            tokens_per_frame=tokens_per_frame,
+            progress=progress,
         )
     found = Evaluation(found.figures, {"source": f"{clips.name} {split}", **found.protocol})
     if out is not None:

@@ -17,6 +17,7 @@ from lm.batches import pad
 from lm.corpus import label_of
 from lm.document import Document, Item, Nothing, Task, Text, Video
 from lm.figures import Figure, figure_table
+from lm.forced_figures import judge_forced
 from lm.frame_figures import frame_figures
 from lm.judging import (
     Tally,
@@ -65,6 +66,7 @@ def evaluate(
     num_films: int = 64,
     films: Sampling = FILMS,
     seed: int = 0,
+    tokens_per_frame: float | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a model.
@@ -77,12 +79,14 @@ def evaluate(
             can read films.
         films: How to draw them.
         seed: Of films.
+        tokens_per_frame: At most so many, of clips and of films; None: as trained. Continuation and
+            infilling are measured as trained alone.
         progress: Told the answers done and in all.
     """
     if not clips:
         raise ValueError("no clips to evaluate on: give a source that holds some")
     count = _Counter(progress, _amount(clips, num_films))
-    tokens = model.encode_batch(clips)
+    tokens = model.encode_batch(clips, tokens_per_frame)
     tally, bounds = Tally(), Tally()
     _captions(model, clips, tokens, tally, count)
     _answers(model, clips, tokens, tally, count)
@@ -92,19 +96,22 @@ def evaluate(
     if filmed:
         _ceilings(model, clips, tokens, bounds)
         shown = [clip for clip in clips if clip.captions][:num_films]
-        _films(model, shown, films, seed, tally, count)
-        plain = replace(films, guidance=1.0)
-        _films(model, shown, plain, seed, tally, None, name="generation_unguided")
-        _films(model, shown, films, seed, tally, count, CANDIDATES, BEST)
-        table |= _untrained(model, shown[:UNTRAINED], films, seed)
+        drawn = _Drawn(films, seed, tokens_per_frame)
+        plain = replace(drawn, sampling=replace(films, guidance=1.0))
+        _films(model, shown, drawn, tally, count)
+        _films(model, shown, plain, tally, None, name="generation_unguided")
+        _films(model, shown, drawn, tally, count, CANDIDATES, BEST)
+        table |= _untrained(model, shown[:UNTRAINED], drawn)
+    judge_forced(model, clips, tokens, num_films if filmed else 0, tally)
     figures = [_figure(name, tally, bounds, table) for name in sorted(tally.totals)]
     figures += likelihoods(model, clips, tokens)
     figures += time_figures(model, clips, tokens)
-    if num_films:
+    if num_films and tokens_per_frame is None:
         figures += frame_figures(model, clips[:num_films], seed, films)
     protocol = {
         "clips": len(clips),
         "format": str(model.framing.main),
+        **({} if tokens_per_frame is None else {"tokens_per_frame": f"{tokens_per_frame:g}"}),
         "films": f"T {films.video.temperature:g}, top-p {films.video.top_p:g}, "
         f"min-p {films.video.min_p:g}, "
         f"guidance {films.guidance:g}",
@@ -190,37 +197,53 @@ def _ceilings(model: Model, clips: Sequence[Clip], tokens: list[VideoTokens], ta
         judge_film(again.frames, clip.caption, tally, "generation")
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """How films are drawn: the first with `seed`, the others counting on."""
+
+    sampling: Sampling
+    seed: int
+    tokens_per_frame: float | None
+
+
 def _films(
     model: Model,
     clips: Sequence[Clip],
-    films: Sampling,
-    seed: int,
+    drawn: _Drawn,
     tally: Tally,
     count: _Counter | None,
     candidates: int = 1,
     name: str = "generation",
 ) -> None:
     """Films of the clips' captions, read by the oracle and by the model's own captions."""
-    seeds = [seed + i for i in range(len(clips))]
     prompts = [clip.caption for clip in clips]
-    made = model.generate_batch(prompts, None, seeds, films, candidates=candidates, progress=count)
+    made = model.generate_batch(
+        prompts,
+        None,
+        [drawn.seed + i for i in range(len(clips))],
+        drawn.sampling,
+        tokens_per_frame=drawn.tokens_per_frame,
+        candidates=candidates,
+        progress=count,
+    )
     for film, prompt in zip(made, prompts, strict=True):
         judge_film(film.frames, prompt, tally, name)
-    for said, clip in zip(model.caption_batch(made), clips, strict=True):
+    seen = model.encode_batch(made, drawn.tokens_per_frame)
+    for said, clip in zip(model.caption_batch(seen), clips, strict=True):
         own = Tally()
         judge_caption(said, clip, own, name)
         tally.add(f"{name}/by_own_captions", own.rights[f"{name}/exact"][0])
 
 
 def _untrained(
-    model: Model, clips: Sequence[Clip], films: Sampling, seed: int
+    model: Model, clips: Sequence[Clip], drawn: _Drawn
 ) -> dict[str, tuple[float | None, float | None]]:
     """What films of a model with fresh weights score: the chance of generation."""
     names = Sizes.__dataclass_fields__
     sizes = Sizes(**{name: getattr(model.decoder.config, name) for name in names})
-    decoder = make_decoder(model.vocabulary, model.decoder.code_features, sizes, seed)
+    decoder = make_decoder(model.vocabulary, model.decoder.code_features, sizes, drawn.seed)
     tally = Tally()
-    _films(Model(decoder, model.vocabulary, model.codec), clips, films, seed, tally, None)
+    _films(Model(decoder, model.vocabulary, model.codec), clips, drawn, tally, None)
     return {name: (tally.share(name), None) for name in tally.totals}
 
 

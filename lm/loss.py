@@ -52,7 +52,7 @@ def language_loss(
     """
     if totals is None:
         totals = weight_totals(batches)
-    parts = [_states(model, batch) for batch in batches]
+    parts = [learned_states(model, batch) for batch in batches]
     hidden, targets, modality, value = (torch.cat(part) for part in zip(*parts, strict=True))
     losses, denominators = token_losses(model, hidden, targets)
     means, counts = [], []
@@ -101,7 +101,7 @@ def token_losses(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tenso
     return torch.cat(losses)[back], torch.cat(denominators)[back]
 
 
-def _states(model: Decoder, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def learned_states(model: Decoder, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Hidden state, target, modality and weight wherever a loss falls."""
     packed = batch.segments is not None
     read = batch.ids if batch.inputs is None else batch.inputs
