@@ -48,6 +48,23 @@ def test_transformers_gives_our_logits(
     assert theirs.generation_config.eos_token_id == vocabulary.special("<end>")
 
 
+@pytest.mark.parametrize("scaling", [None, [8.0, 1.0, 4.0, 32.0]])
+def test_without_qk_norm_it_is_a_llama(
+    decoder: Decoder, vocabulary: Vocabulary, tmp_path: Path, scaling: list[float] | None
+) -> None:
+    config = replace(decoder.config, qk_norm=False, rope_scaling=scaling)
+    plain = lively(Decoder(config, decoder.code_features), tied=False)
+    export_model(plain, vocabulary, tmp_path)
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, output_loading_info=True, local_files_only=True, dtype=torch.float32
+    )
+    assert type(theirs).__name__ == "LlamaForCausalLM"
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    ids = torch.arange(len(vocabulary))[None, -100:]
+    with torch.no_grad():
+        assert (theirs(ids).logits - plain.logits(plain(ids))).abs().max() < 1e-4
+
+
 def test_a_model_with_places_is_refused(
     decoder: Decoder, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
