@@ -95,3 +95,37 @@ def test_shipped_configs_are_accepted() -> None:
         if file != base:
             assert len(file.read_text().splitlines()) <= 12, f"{file} is more than a difference"
     assert FitCLI and LanguageTraining and ShardData
+
+
+def test_bf16_learns_what_fp32_does_but_for_rounding(run_folder: Path, tmp_path: Path) -> None:
+    """Weights stay in 32 bits and move in nearly the same direction; not a bit is the same."""
+    start = run(run_folder, tmp_path / "start", "--trainer.max_steps=1", "--model.recipe.lr=0",
+                "--model.recipe.matrix_lr=0", "--model.recipe.weight_decay=0")  # fmt: skip
+    whole = run(run_folder, tmp_path / "a")
+    half = run(run_folder, tmp_path / "b", "--precision=bf16-mixed")
+    assert start.finished and half.precision == "bf16-mixed" and whole.precision == "32-true"
+    first, want, got = (weights(tmp_path / name) for name in ("start", "a", "b"))
+    assert all(weight.dtype == torch.float32 for weight in got.values())
+    moved, also = (
+        torch.cat([(after[name] - first[name]).flatten() for name in first])
+        for after in (want, got)
+    )
+    assert not torch.equal(moved, also)
+    assert torch.cosine_similarity(moved, also, dim=0) > 0.9
+    assert half.metrics["train/loss"] == pytest.approx(whole.metrics["train/loss"], rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_learns_what_eager_does(run_folder: Path, tmp_path: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    run(run_folder, tmp_path / "a", "--trainer.max_steps=3")
+    counters.clear()
+    run(run_folder, tmp_path / "b", "--model.compile=true", "--trainer.max_steps=3")
+    torch.compiler.reset()
+    assert counters["stats"]["unique_graphs"] > 0
+    want, got = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert want.keys() == got.keys()
+    for name in want:
+        assert torch.allclose(want[name], got[name], atol=2e-3), name
