@@ -32,9 +32,9 @@ class Film:
 
 
 def generate(
-    prompt: str,
     out: Path,
     model: Path,
+    prompt: str | None = None,
     seconds: float | None = None,
     seed: int = 0,
     guidance: float = 2.0,
@@ -56,9 +56,9 @@ def generate(
     Example: kinolex generate "a red circle" --out clip.mp4 --model runs/demo/model
 
     Args:
-        prompt: What it is to show.
         out: Video to write; its suffix (mp4, webm, mkv, gif, apng, png) chooses the format.
         model: Folder of a model.
+        prompt: What it is to show; anything the model has seen if left out.
         seconds: Length; as trained if left out.
         seed: The same seed gives the same video.
         guidance: How much to heed the prompt; 1 for no guidance.
@@ -79,11 +79,11 @@ def generate(
     rest = {"tokens_per_frame": tokens_per_frame, "negative": negative, "overlap": overlap}
     if candidates == 1 and _streams(out):
         take = loaded.generate_stream(prompt, seconds, seed, sampling, **rest)
-        return _rolled(take, out, prompt, seed)
+        return _rolled(take, out, prompt or "", seed)
     (clip,) = loaded.generate_batch(
         [prompt], seconds, [seed], sampling, candidates=candidates, **rest
     )
-    return _written(clip, out, prompt, seed)
+    return _written(clip, out, prompt or "", seed)
 
 
 def continue_(

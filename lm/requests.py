@@ -181,7 +181,7 @@ def _generate(model: Model, requests: Sequence[Request]) -> list[Any]:
     made = []
     for r in requests:
         options = {key: r[key] for key in r if key not in ("prompt", "out")}
-        made.append(model.generate(r["prompt"], **options))
+        made.append(model.generate(r.get("prompt"), **options))
     for clip, request in zip(made, requests, strict=True):
         write_video(clip, Path(request["out"]))
     return [request["out"] for request in requests]
@@ -218,8 +218,8 @@ TASKS = {
     "locate": _Task(("video", "event"), (), _locate),
     "events": _Task(("video",), ("start", "end"), _events),
     "generate": _Task(
-        ("prompt", "out"),
-        (*_DRAWS, "tokens_per_frame", "candidates", "negative", "overlap"),
+        ("out",),
+        ("prompt", *_DRAWS, "tokens_per_frame", "candidates", "negative", "overlap"),
         _generate,
     ),
     "continue": _Task(("video", "seconds", "out"), ("prompt", "seed"), _continue),

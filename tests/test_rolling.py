@@ -169,6 +169,9 @@ def test_commands_write_what_python_makes(threes: Model, tmp_path: Path) -> None
         assert torch.allclose(again.timestamps, film.timestamps, atol=1e-3)
     assert main(["generate", "a red ball", "--out", str(tmp_path / "a.gif"), *words]) == 0
     assert len(read_clip(tmp_path / "a.gif")) == len(film) == 17
+    assert main(["generate", "--out", str(tmp_path / "c.mkv"), *words]) == 0  # of anything
+    anything = threes.generate(None, 4.25, 2, guidance=1.5, overlap=2)
+    assert torch.equal(read_clip(tmp_path / "c.mkv").frames, anything.frames)
     longer = tmp_path / "b.mkv"
     assert main(["continue", str(tmp_path / "a.mkv"), "--out", str(longer), *words]) == 0
     way = Sampling(video=Draw(min_p=0.2), guidance=1.5)

@@ -47,12 +47,13 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
     signature = inspect.signature(function, eval_str=True)
     documented = documented_in(about)
     for parameter_name in command.positional:
-        annotation = signature.parameters[parameter_name].annotation
+        parameter = signature.parameters[parameter_name]
+        annotation, needed = parameter.annotation, parameter.default is parameter.empty
         is_list = getattr(annotation, "__origin__", None) is list
         parser.add_argument(
             parameter_name,
             type=annotation.__args__[0] if is_list else annotation,
-            nargs="+" if is_list else None,
+            nargs="+" if is_list else None if needed else "?",
             help=documented.get(parameter_name),
         )
     for several in command.several:
