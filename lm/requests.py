@@ -192,7 +192,11 @@ def _continue(model: Model, requests: Sequence[Request]) -> list[Any]:
 
     for r in requests:
         check_target(Path(r["out"]))
-        clip = model.continue_video(r["video"], r["seconds"], r.get("prompt"), r.get("seed", 0))
+        draw = Draw(r.get("temperature", 1.0), min_p=r.get("min_p", 0.2))
+        way = Sampling(video=draw, guidance=r.get("guidance", 2.0))
+        clip = model.continue_video(
+            r["video"], r["seconds"], r.get("prompt"), r.get("seed", 0), way, r.get("overlap")
+        )
         write_video(clip, Path(r["out"]))
     return [r["out"] for r in requests]
 
@@ -222,6 +226,10 @@ TASKS = {
         ("prompt", *_DRAWS, "tokens_per_frame", "candidates", "negative", "overlap"),
         _generate,
     ),
-    "continue": _Task(("video", "seconds", "out"), ("prompt", "seed"), _continue),
+    "continue": _Task(
+        ("video", "seconds", "out"),
+        ("prompt", "seed", "guidance", "temperature", "min_p", "overlap"),
+        _continue,
+    ),
     "infill": _Task(("stills", "out"), ("times", "prompt", "seed", "guidance"), _infill),
 }

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from data.clip import Clip
+from data.reading import read_clip
 from data.writing import write_video
 from kinolex import COMMANDS, main
 from lm.model import Decoder
 from lm.requests import TASKS, run_requests
+from lm.sampling import Draw, Sampling
 from lm.tasks import Model
 
 
@@ -55,8 +57,15 @@ def requests_of(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
         "recognize": [{"video": clip, "labels": ["falls", "rises"], "normalise": True}],
         "locate": [{"video": clip, "event": "it stops"}],
         "events": [{"video": clip}, {"video": clip, "start": 0.0, "end": 0.5}],
-        "generate": [{"prompt": "red", "out": str(out / "g.gif"), "seed": 2, "negative": "blue"}],
-        "continue": [{"video": clip, "seconds": 0.5, "out": str(out / "c.gif")}],
+        "generate": [
+            {"prompt": "red", "out": str(out / "g.mkv"), "seed": 2, "negative": "blue"},
+            {"out": str(out / "any.mkv"), "seed": 3},
+        ],
+        "continue": [
+            {"video": clip, "seconds": 0.5, "out": str(out / "c.mkv")},
+            {"video": clip, "seconds": 0.5, "out": str(out / "d.mkv"), "temperature": 0.0}
+            | {"guidance": 3.0, "prompt": "red", "min_p": 0.0},
+        ],
         "infill": [{"stills": [str(folder / "0.png")], "out": str(out / "i.gif"), "seed": 1}],
     }
 
@@ -77,8 +86,16 @@ def test_requests_are_answered_as_the_command_does(folder: Path, task: str, tmp_
         assert found[1]["result"] == model.ask(clip, "what?", ["red", "blue"])
     elif task == "locate":
         assert found[0]["result"]["start"] == model.locate(clip, "it stops").start
-    elif task in ("generate", "continue", "infill"):
-        assert Path(asked[0]["out"]).stat().st_size > 0
+    elif task == "generate":
+        expected = model.generate("red", seed=2, negative="blue"), model.generate(None, seed=3)
+        for request, film in zip(asked, expected, strict=True):
+            assert torch.equal(read_clip(request["out"]).frames, film.frames)
+    elif task == "continue":
+        greedy = Sampling(video=Draw(0.0), guidance=3.0)
+        expected = model.continue_video(clip, 0.5, "red", 0, greedy)
+        assert torch.equal(read_clip(asked[1]["out"]).frames, expected.frames)
+    elif task == "infill":
+        assert len(read_clip(asked[0]["out"])) == 4
 
 
 def test_one_bad_request_does_not_keep_others_from_being_answered(
