@@ -18,6 +18,7 @@ from lm.completing import chunks
 from lm.document import Time
 from lm.infilling import read_stills
 from lm.locating import describe, list_events, locate
+from lm.long.answer import LongAnswer
 from lm.sampling import Draw, Sampling
 from lm.tasks import Model
 from tokenizer.progress import progress_bar
@@ -128,13 +129,23 @@ def _resume(out: Path, asked: Sequence[Request]) -> list[Request]:
 
 
 def _caption(model: Model, requests: Sequence[Request]) -> list[Any]:
+    if any("long" in r for r in requests):
+        return [_said(model.caption(r["video"], r.get("long"))) for r in requests]
     return model.caption_batch([r["video"] for r in requests])
 
 
 def _ask(model: Model, requests: Sequence[Request]) -> list[Any]:
-    if any(r.get("choices") for r in requests):
-        return [model.ask(r["video"], r["question"], r.get("choices") or ()) for r in requests]
+    if any(r.get("choices") or "long" in r for r in requests):
+        return [
+            _said(model.ask(r["video"], r["question"], r.get("choices") or (), r.get("long")))
+            for r in requests
+        ]
     return model.ask_batch([r["video"] for r in requests], [r["question"] for r in requests])
+
+
+def _said(answer: str | LongAnswer) -> Any:
+    """A text as it is; what was read off a long video with what it took."""
+    return asdict(answer) if isinstance(answer, LongAnswer) else answer
 
 
 def _chat(model: Model, requests: Sequence[Request]) -> list[Any]:
@@ -215,8 +226,8 @@ def _infill(model: Model, requests: Sequence[Request]) -> list[Any]:
 
 _DRAWS = ("seconds", "seed", "guidance", "temperature", "top_k", "top_p", "min_p")
 TASKS = {
-    "caption": _Task(("video",), (), _caption),
-    "ask": _Task(("video", "question"), ("choices",), _ask),
+    "caption": _Task(("video",), ("long",), _caption),
+    "ask": _Task(("video", "question"), ("choices", "long"), _ask),
     "chat": _Task(("video", "questions"), (), _chat),
     "recognize": _Task(("video", "labels"), ("normalise",), _recognize),
     "locate": _Task(("video", "event"), (), _locate),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,11 @@ def test_every_direction_takes_requests() -> None:
 def requests_of(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
     clip = str(folder / "0.gif")
     return {
-        "caption": [{"video": clip}],
+        "caption": [{"video": clip}, {"video": clip, "long": "chunks=2"}],
         "ask": [
             {"video": clip, "question": "what?"},
             {"video": clip, "question": "what?", "choices": ["red", "blue"]},
+            {"video": clip, "question": "what?", "choices": ["red", "blue"], "long": "window=2"},
         ],
         "chat": [{"video": clip, "questions": ["what?", "and then?"]}],
         "recognize": [{"video": clip, "labels": ["falls", "rises"], "normalise": True}],
@@ -82,8 +83,13 @@ def test_requests_are_answered_as_the_command_does(folder: Path, task: str, tmp_
     model, clip = Model.load(folder / "m"), folder / "0.gif"
     if task == "caption":
         assert found[0]["result"] == model.caption(clip)
+        told = model.caption(clip, long="chunks=2")
+        assert found[1]["result"] == json.loads(json.dumps(asdict(told)))
     elif task == "ask":
         assert found[1]["result"] == model.ask(clip, "what?", ["red", "blue"])
+        told = model.ask(clip, "what?", ["red", "blue"], long="window=2")
+        assert found[2]["result"] == json.loads(json.dumps(asdict(told)))
+        assert found[2]["result"]["readings"] == 2
     elif task == "locate":
         assert found[0]["result"]["start"] == model.locate(clip, "it stops").start
     elif task == "generate":
@@ -109,6 +115,18 @@ def test_one_bad_request_does_not_keep_others_from_being_answered(
     found = results(tmp_path / "out.jsonl")
     assert [line["line"] for line in found] == [1, 2, 3]
     assert "none.gif" in found[1]["error"] and "result" in found[0] and "result" in found[2]
+
+
+def test_a_strategy_that_is_none_spoils_its_own_request_alone(folder: Path, tmp_path: Path) -> None:
+    clip = str(folder / "0.gif")
+    asked = [{"video": clip, "long": long} for long in ("chunks", "some")] + [{"video": clip}]
+    report = run_requests(
+        "caption", written(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl", folder / "m"
+    )
+    assert (report.answered, report.failed) == (2, 1)
+    found = results(tmp_path / "out.jsonl")
+    assert "choose one of chunks" in found[1]["error"]
+    assert found[0]["result"]["readings"] == 1 and isinstance(found[2]["result"], str)
 
 
 def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
