@@ -54,7 +54,7 @@ def requests_of(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
             {"video": clip, "question": "what?", "choices": ["red", "blue"]},
             {"video": clip, "question": "what?", "choices": ["red", "blue"], "long": "window=2"},
         ],
-        "chat": [{"video": clip, "questions": ["what?", "and then?"]}],
+        "chat": [{"videos": [clip], "questions": ["what?", "and then?"]}],
         "recognize": [{"video": clip, "labels": ["falls", "rises"], "normalise": True}],
         "locate": [{"video": clip, "event": "it stops"}],
         "events": [{"video": clip}, {"video": clip, "start": 0.0, "end": 0.5}],
@@ -140,7 +140,7 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == whole
     assert run_requests("caption", source, out, folder / "m").resumed_at == 5
     written(source, asked[::-1])
-    with pytest.raises(ValueError, match="holds other results"):
+    with pytest.raises(ValueError, match="holds other things"):
         run_requests("caption", source, out, folder / "m")
     assert out.read_bytes() == whole
 
@@ -152,6 +152,11 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
         ("[]", "give an object"),
         ('{"video": "a", "qestion": "b"}', "did you mean 'question'"),
         ('{"video": "a"}', "no question; add it"),
+        ('{"video": 1, "question": "b"}', "video=1: give a text"),
+        ('{"video": null, "question": "b"}', "video=None: give a text"),
+        ('{"video": "a", "question": "b", "choices": [1]}', "choices=.* a list of texts"),
+        ('{"video": "a", "question": "\\ud800"}', "half of a surrogate pair"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_lines_that_are_no_requests_are_named(
@@ -161,3 +166,86 @@ def test_lines_that_are_no_requests_are_named(
     with pytest.raises(ValueError, match=message) as error:
         run_requests("ask", tmp_path / "in.jsonl", tmp_path / "out.jsonl", folder / "m")
     assert "in.jsonl:1" in str(error.value)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "line", "message"),
+    [
+        ("continue", {"video": "a", "seconds": "1", "out": "b.mp4"}, "seconds='1': give a number"),
+        ("generate", {"out": 5}, "out=5: give a text"),
+        ("generate", {"out": "a.mp4", "seed": 1.5}, "seed=1.5: give a whole number"),
+        ("generate", {"out": "a.mp4", "seed": True}, "seed=True: give a whole number"),
+        ("generate", {"out": "a.mp4", "guidance": float("nan")}, "guidance=nan: give a number"),
+        ("generate", {"out": "a.mp4", "top_p": 10**400}, "top_p=1000"),
+        ("events", {"video": "a", "start": "1"}, "start='1': give a number"),
+        ("locate", {"video": "a", "event": ["b"]}, "event=.* give a text"),
+        ("chat", {"videos": ["a"], "questions": "ab"}, "questions='ab': give a list of texts"),
+        ("infill", {"stills": [], "out": "a.mp4"}, "stills=.* a list of texts"),
+    ],
+)
+def test_settings_of_another_kind_are_named(
+    folder: Path, tmp_path: Path, task: str, line: dict[str, Any], message: str
+) -> None:
+    written(tmp_path / "in.jsonl", [line])
+    with pytest.raises(ValueError, match=message):
+        run_requests(task, tmp_path / "in.jsonl", tmp_path / "out.jsonl", folder / "m")
+
+
+@pytest.mark.parametrize("precious", [b"my notes", b"my notes\n", b"one\ntwo", b"\x00\xff", b'{"l'])
+def test_other_files_are_not_written_over(folder: Path, tmp_path: Path, precious: bytes) -> None:
+    source = written(tmp_path / "in.jsonl", [{"video": str(folder / "0.gif")}])
+    out = tmp_path / "out.jsonl"
+    out.write_bytes(precious)
+    if precious == b'{"l':  # as a result begins
+        assert run_requests("caption", source, out, folder / "m").answered == 1
+        return
+    with pytest.raises(ValueError, match="holds other things"):
+        run_requests("caption", source, out, folder / "m")
+    assert out.read_bytes() == precious
+    with pytest.raises(ValueError, match="holds the requests"):
+        run_requests("caption", source, source, folder / "m")
+
+
+def test_lines_end_at_line_feeds_alone(folder: Path, tmp_path: Path) -> None:
+    question = "what\u2028is\x85it?"
+    asked = [{"video": str(folder / "0.gif"), "question": question}] * 2
+    source = tmp_path / "in.jsonl"
+    text = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in asked)
+    source.write_bytes(("\ufeff" + text).encode())
+    out = tmp_path / "out.jsonl"
+    assert run_requests("ask", source, out, folder / "m").answered == 2
+    assert run_requests("ask", source, out, folder / "m").resumed_at == 2
+    source.write_bytes(b'{"video": "\xff", "question": "a"}')
+    with pytest.raises(ValueError, match=r"in.jsonl:1: not UTF-8 \(byte 12\)"):
+        run_requests("ask", source, out, folder / "m")
+
+
+def test_settings_of_captions(folder: Path, tmp_path: Path) -> None:
+    clip = str(folder / "0.gif")
+    asked = [
+        {"video": clip, "samples": 3, "seed": 5},
+        {"video": clip, "beams": 2},
+        {"video": clip, "beams": 2, "samples": 2},
+        {"video": clip, "long": None},
+    ]
+    source = written(tmp_path / "in.jsonl", asked)
+    report = run_requests("caption", source, tmp_path / "out.jsonl", folder / "m")
+    found, model = results(tmp_path / "out.jsonl"), Model.load(folder / "m")
+    assert (report.answered, report.failed) == (3, 1)
+    assert found[0]["result"] == model.captions(clip, 3, seed=5)
+    assert found[1]["result"] == model.best_captions(clip, 2)[0].text
+    assert "one at a time" in found[2]["error"]
+    assert found[3]["result"] == model.caption(clip)
+
+
+def test_names_may_stand_in_one_text(folder: Path, tmp_path: Path) -> None:
+    clip = str(folder / "0.gif")
+    asked = [
+        {"video": clip, "labels": "falls, rises"},
+        {"video": clip, "labels": ["falls", "rises"]},
+    ]
+    source = written(tmp_path / "in.jsonl", asked)
+    run_requests("recognize", source, tmp_path / "out.jsonl", folder / "m")
+    first, second = (line["result"] for line in results(tmp_path / "out.jsonl"))
+    assert first == second and {score["label"] for score in first} == {"falls", "rises"}
