@@ -82,9 +82,7 @@ def language_loss(
             foretold = foretold + foretold_loss(model, batch, seen, table) / scale
         total = total + ahead_weight * foretold
     structure, text, video = (mean.detach() for mean in means)
-    return Loss(
-        total, structure, text, video, foretold.detach(), (counts[0], counts[1], counts[2])
-    )
+    return Loss(total, structure, text, video, foretold.detach(), (counts[0], counts[1], counts[2]))
 
 
 def token_losses(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
