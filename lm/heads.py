@@ -1,4 +1,4 @@
-"""`Ahead`: small heads that foretell the codes after the next one, so that several are drawn at once.
+"""`Ahead`: small heads that foretell codes after the next, so that several are drawn at once.
 
 Each is a residual map of the last hidden state (Medusa, arXiv 2401.10774), scored by the decoder's
 own output table, and learned along with the decoder (arXiv 2404.19737) on codes of the same block.

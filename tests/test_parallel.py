@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lm.batches import Documents, Mixture, pack, pad, passes
 from lm.corpus import Corpus
-from lm.document import Document, Nothing, Task, Video
+from lm.document import Document, Video
 from lm.exporting import export_model
 from lm.grammar import Grammar, State
 from lm.learning import Learner, Recipe, training_loss
@@ -21,7 +21,7 @@ from lm.model import Decoder, Sizes
 from lm.parallel import judge
 from lm.prompting import condition, to_video
 from lm.sampling import Draw, Prompt, Sampling, continue_streams
-from lm.sequence import VIDEO, Sequence, write
+from lm.sequence import Sequence, write
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
 from tests.conftest import BLOCKS, CODES, PER_BLOCK, tiny_config
