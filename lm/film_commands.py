@@ -46,6 +46,8 @@ def generate(
     candidates: int = 1,
     negative: str | None = None,
     overlap: int | None = None,
+    parallel: int = 1,
+    exact: bool = True,
     engine: str = "torch",
 ) -> Film:
     """Make a video from a prompt, of any length.
@@ -71,11 +73,15 @@ def generate(
         negative: What it is not to show: guidance leads away from that.
         overlap: Blocks that each window of a longer video begins with, the last of the one before;
             half of those it was trained on if left out.
+        parallel: Codes of a block to draw in one step; the model must have been trained with
+            `--model.sizes.ahead` of as many.
+        exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
         engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
     """
     check_target(out)
     loaded = Model.load(model, engine)
-    sampling = Sampling(video=Draw(temperature, top_k, top_p, min_p), guidance=guidance)
+    video = Draw(temperature, top_k, top_p, min_p)
+    sampling = Sampling(video=video, guidance=guidance, parallel=parallel, exact=exact)
     rest = {"tokens_per_frame": tokens_per_frame, "negative": negative, "overlap": overlap}
     if candidates == 1 and _streams(out):
         take = loaded.generate_stream(prompt, seconds, seed, sampling, **rest)
@@ -97,6 +103,8 @@ def continue_(
     temperature: float = 1.0,
     min_p: float = 0.2,
     overlap: int | None = None,
+    parallel: int = 1,
+    exact: bool = True,
     engine: str = "torch",
 ) -> Film:
     """Write a video with what comes after it, at the model's frame rate and size.
@@ -117,11 +125,15 @@ def continue_(
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
         overlap: Blocks that each window begins with, of the video or of the window before; half of
             those it was trained on if left out.
+        parallel: Codes of a block to draw in one step; the model must have been trained with
+            `--model.sizes.ahead` of as many.
+        exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
         engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
     """
     check_target(out)
     loaded = Model.load(model, engine)
-    sampling = Sampling(video=Draw(temperature, min_p=min_p), guidance=guidance)
+    draw = Draw(temperature, min_p=min_p)
+    sampling = Sampling(video=draw, guidance=guidance, parallel=parallel, exact=exact)
     if _streams(out):
         take = loaded.continue_stream(video, seconds, prompt, seed, sampling, overlap)
         return _rolled(take, out, prompt or "", seed)
@@ -141,6 +153,8 @@ def infill(
     rescale: float = 0.0,
     temperature: float = 1.0,
     min_p: float = 0.2,
+    parallel: int = 1,
+    exact: bool = True,
 ) -> Film:
     """Make a video of which some frames are given, such as the first and the last.
 
@@ -160,12 +174,20 @@ def infill(
         rescale: Share, 0 to 1, of what guidance adds to the spread of scores that is taken back.
         temperature: How varied; 0 for the likeliest codes.
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+        parallel: Codes of a block to draw in one step; the model must have been trained with
+            `--model.sizes.ahead` of as many.
+        exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
     """
     check_target(out)
     loaded = Model.load(model)
     video = Draw(temperature, min_p=min_p)
     sampling = Sampling(
-        video=video, guidance=guidance, context_guidance=context_guidance, rescale=rescale
+        video=video,
+        guidance=guidance,
+        context_guidance=context_guidance,
+        rescale=rescale,
+        parallel=parallel,
+        exact=exact,
     )
     clip = loaded.infill(read_stills(loaded, stills, times or None), prompt, seed, sampling)
     return _written(clip, out, prompt or "", seed)

@@ -111,7 +111,15 @@ class State:
         """The place in its block of the code that comes next; 0 where none does."""
         if self.mode != "codes":
             return 0
-        return int(self._reading(self._blocks[len(self._codes) - 1])[1][self.slot])
+        return self.places(1)[0]
+
+    def places(self, count: int) -> list[int]:
+        """The places in their block of the codes that come next, `count` of them or what is left
+        of the block; none where no code comes."""
+        if self.mode != "codes":
+            return []
+        _, places = self._reading(self._blocks[len(self._codes) - 1])
+        return places[self.slot : self.slot + count].tolist()
 
     def _reading(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         fmt = self._header.format

@@ -21,7 +21,7 @@ from lm.vocabulary import Vocabulary
 
 
 def pretrained_sizes(folder: Path, sizes: Sizes) -> Sizes:
-    """Sizes of a pretrained model; `context` and `slot_embedding` stay as they are in `sizes`.
+    """Sizes of a pretrained model; `context`, `slot_embedding` and `ahead` stay as in `sizes`.
 
     Raises:
         FileNotFoundError: the folder holds no config.json.

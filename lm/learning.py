@@ -51,6 +51,8 @@ class Recipe:
     """Weight of the mean loss over text."""
     video: float = 1.0
     """Weight of the mean loss over video codes."""
+    ahead: float = 0.3
+    """Weight of the loss of heads that foretell codes, where `sizes.ahead` is above 1."""
     z_loss: float = 0.0
     """Weight of the squared log of the softmax's denominator."""
     average: float = 0.0
@@ -150,8 +152,10 @@ def training_loss(decoder: Decoder, step: Pass | Sequence[Batch], recipe: Recipe
     """The loss of one step's batches, or this pass's share of it, with gradients."""
     if isinstance(step, Pass):
         totals = sum_over_ranks(step.totals)
-        return language_loss(decoder, step.batches, recipe.weights, recipe.z_loss, totals)
-    return language_loss(decoder, step, recipe.weights, recipe.z_loss)
+        return language_loss(
+            decoder, step.batches, recipe.weights, recipe.z_loss, totals, recipe.ahead
+        )
+    return language_loss(decoder, step, recipe.weights, recipe.z_loss, None, recipe.ahead)
 
 
 class Learner:

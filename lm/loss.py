@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lm.batches import Batch, weight_totals
+from lm.heads import foretold_loss
 from lm.model import Decoder
+from lm.sequence import VIDEO
 
 MODALITIES = ("structure", "text", "video")
 
@@ -26,6 +28,7 @@ class Loss:
     structure: Tensor  # marks, headers and roles
     text: Tensor  # pieces and <stop>
     video: Tensor  # codes
+    ahead: Tensor  # codes foretold by heads, see `language_loss`; 0 without heads
     tokens: tuple[int, int, int]  # with a loss, by modality
 
 
@@ -35,6 +38,7 @@ def language_loss(
     weights: tuple[float, float, float] = (0.1, 1.0, 1.0),
     z_weight: float = 0.0,
     totals: Tensor | None = None,
+    ahead_weight: float = 0.0,
 ) -> Loss:
     """Loss of a step: for each modality the mean over its weighted tokens, then a weighted sum.
 
@@ -49,10 +53,14 @@ def language_loss(
         z_weight: Weight of the squared log of the softmax's denominator; over the same tokens.
         totals: Summed loss weights of the step by modality, float (3,), see `weight_totals`; None:
             the batches are all of it.
+        ahead_weight: Weight of the loss of the decoder's heads, if it has any: summed over what
+            they foretell, over the weight of all codes and the number of heads. (Near the mean: the
+            last codes of a block have fewer after them.)
     """
     if totals is None:
         totals = weight_totals(batches)
-    parts = [learned_states(model, batch) for batch in batches]
+    states = [_hidden(model, batch) for batch in batches]
+    parts = [_chosen(batch, hidden) for batch, hidden in zip(batches, states, strict=True)]
     hidden, targets, modality, value = (torch.cat(part) for part in zip(*parts, strict=True))
     losses, denominators = token_losses(model, hidden, targets)
     means, counts = [], []
@@ -66,8 +74,15 @@ def language_loss(
         if z_weight:
             penalty = z_weight * denominators.square()
             total = total + weight * (penalty * inside).sum() / scale
+    foretold = losses.new_zeros(())
+    if model.ahead is not None:
+        scale = totals[VIDEO].to(losses.device).clamp(min=1e-6) * (model.ahead.reach - 1)
+        table = model.output_table()
+        for batch, seen in zip(batches, states, strict=True):
+            foretold = foretold + foretold_loss(model, batch, seen, table) / scale
+        total = total + ahead_weight * foretold
     structure, text, video = (mean.detach() for mean in means)
-    return Loss(total, structure, text, video, (counts[0], counts[1], counts[2]))
+    return Loss(total, structure, text, video, foretold.detach(), (counts[0], counts[1], counts[2]))
 
 
 def token_losses(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,14 +118,22 @@ def token_losses(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tenso
 
 def learned_states(model: Decoder, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Hidden state, target, modality and weight wherever a loss falls."""
+    return _chosen(batch, _hidden(model, batch))
+
+
+def _hidden(model: Decoder, batch: Batch) -> Tensor:
+    """States of all tokens but the last of each row, (B, L - 1, D)."""
     packed = batch.segments is not None
     read = batch.ids if batch.inputs is None else batch.inputs
-    hidden = model(
+    return model(
         read[:, :-1],
         slots=batch.slots[:, :-1],
         positions=batch.positions[:, :-1] if packed else None,
         segments=batch.segments[:, :-1] if batch.segments is not None else None,
     )
+
+
+def _chosen(batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     chosen = batch.learned
     return (
         hidden[chosen],

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lm.cache import Cache
 from lm.engine import Engine
+from lm.heads import Ahead
 from lm.segments import segment_mask
 
 EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
@@ -58,12 +59,16 @@ class Sizes:
     """What norms add to the mean square."""
     rope_scaling: list[float] | None = None
     """Llama 3's slower turns: factor, low and high frequency factor, original context."""
+    ahead: int = 1
+    """Codes of a block that one state foretells, by small heads beside Qwen3's layout; 1: none."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
             raise ValueError(f"heads={self.heads} is no multiple of kv_heads={self.kv_heads}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim}: rotary positions want an even number")
+        if self.ahead < 1:
+            raise ValueError(f"ahead={self.ahead}: give 1 (the next code only) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +196,7 @@ class Decoder(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         self._initialise()
+        self.ahead = Ahead(config.width, config.ahead) if config.ahead > 1 else None
 
     def _feature_map(self) -> nn.Linear | None:
         config = self.config
@@ -238,6 +244,7 @@ class Decoder(nn.Module):
         mask = None
         if cache is not None:
             positions, mask = cache.place(ids.shape[1])
+            positions = positions.clamp(max=self.config.context - 1)  # beyond it lies padding
         elif segments is not None:
             mask = segment_mask(segments)
         if positions is None:

@@ -61,6 +61,8 @@ class Sampling:
     guidance: float = 1.0  # of video codes by words; 1: no twin without them
     context_guidance: float = 1.0  # of video codes by stills; 1: no twin without them
     rescale: float = 0.0  # of what guidance adds to the spread of logits, the share taken back
+    parallel: int = 1  # codes of a block drawn in one step, see `lm.parallel`
+    exact: bool = True  # draw as one by one would; else codes of a step do not see each other
 
     def __post_init__(self) -> None:
         for name in ("guidance", "context_guidance"):
@@ -72,6 +74,8 @@ class Sampling:
                 )
         if not 0 <= self.rescale <= 1:
             raise ValueError(f"rescale={self.rescale}: give a share from 0 (none) to 1")
+        if self.parallel < 1:
+            raise ValueError(f"parallel={self.parallel}: give 1 (one by one) or more codes a step")
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,15 @@ class Prompt:
 
 
 @dataclass
-class _Stream:
+class Stream:
     """One stream in the making."""
 
     state: State
     limit: int  # most new ids
     goal: int | None  # items after which to stop; None: at <end>
     follow: Follow | None
-    luck: Tensor  # (limit,) uniform numbers, one for each token drawn
+    luck: Tensor  # (context,) uniform numbers, one for each token drawn
+    spare: Tensor  # (2, context), see `lm.parallel`
     drawn: int = 0
 
     @property
@@ -174,11 +179,15 @@ def continue_streams(
     twins = zip(*(prompt.branches(count) for prompt in prompts), strict=True)
     rows = [(ids, read_prompt(grammar, ids)[1]) for branch in twins for ids in branch]
     longest = max(stream.limit for stream in streams)
+    if sampling.parallel > 1:
+        from lm.parallel import run_streams
+
+        return run_streams(model, grammar, streams, rows, count, longest, sampling, progress)
     read_rows = partial(OwnReading, model) if model.engine is None else model.engine.read
     reading: Reading = read_rows(rows, room=longest)
     active = streams
     while True:
-        tokens, slots = _draw_step(reading.scores, grammar, active, sampling, count)
+        tokens, slots = draw_step(reading.scores, grammar, active, sampling, count)
         if progress is not None:
             progress(len(active))
         keep = [i for i, stream in enumerate(active) if not stream.finished]
@@ -207,13 +216,19 @@ class OwnReading:
         rows: Ids and slots of each prompt.
         room: Tokens that each row will still take.
         step: What reads single tokens; None: made of the decoder's weights.
+        spare: Places beyond, for padding.
     """
 
     def __init__(
-        self, model: Decoder, rows: List[Row], room: int, step: Step | None = None
+        self,
+        model: Decoder,
+        rows: List[Row],
+        room: int,
+        step: Step | None = None,
+        spare: int = 0,
     ) -> None:
         self._step = Step(model) if step is None else step
-        self._cache, self._hidden = prefill(model, rows, room)
+        self._cache, self._hidden = prefill(model, rows, room, spare)
 
     def scores(self, low: int, high: int) -> Tensor:
         return self._step.scores(self._hidden, low, high).float()
@@ -226,13 +241,14 @@ class OwnReading:
         self._cache = self._cache.select(torch.tensor(rows, device=self._hidden.device))
 
 
-def prefill(model: Decoder, rows: List[Row], room: int) -> tuple[Cache, Tensor]:
+def prefill(model: Decoder, rows: List[Row], room: int, spare: int = 0) -> tuple[Cache, Tensor]:
     """Read prompts of any lengths at once.
 
     Args:
         model: The decoder.
         rows: Ids and slots of each prompt.
         room: Tokens that each row will still take.
+        spare: Places of the cache beyond those, and beyond the context, for padding.
 
     Returns:
         A cache that holds them, and the last hidden state of each (B, D).
@@ -243,7 +259,7 @@ def prefill(model: Decoder, rows: List[Row], room: int) -> tuple[Cache, Tensor]:
     cache = Cache(
         config.layers,
         len(rows),
-        min(longest + room, config.context),
+        min(longest + room, config.context) + spare,
         config.kv_heads,
         config.head_dim,
         dtype=model.table.weight.dtype,
@@ -276,7 +292,7 @@ def _open(
     num_items: int | None,
     max_new: int | None,
     follow: Follow | None,
-) -> _Stream:
+) -> Stream:
     limit = context - length
     if max_new is not None:
         limit = min(limit, max_new)
@@ -294,13 +310,14 @@ def _open(
     goal = None if num_items is None else len(state.items) + num_items
     generator = torch.Generator().manual_seed(index(seed))
     luck = torch.rand(context, generator=generator, dtype=torch.float64)
-    return _Stream(state, limit, goal, follow, luck)
+    spare = torch.rand(2, context, generator=generator, dtype=torch.float64)
+    return Stream(state, limit, goal, follow, luck, spare)
 
 
-def _draw_step(
+def draw_step(
     score: Callable[[int, int], Tensor],
     grammar: Grammar,
-    active: list[_Stream],
+    active: list[Stream],
     sampling: Sampling,
     num_branches: int,
 ) -> tuple[list[int], list[int]]:
@@ -347,6 +364,25 @@ def draw(logits: Tensor, draws: List[Draw], luck: Tensor) -> Tensor:
     greedy = logits.argmax(-1)
     if all(d.temperature == 0 for d in draws):
         return greedy
+    p, order = ranked(logits, draws)
+    mass = p.cumsum(-1)
+    place = (mass <= luck[:, None] * mass[:, -1:]).sum(-1)  # first column beyond the luck
+    last = (p > 0).sum(-1) - 1
+    drawn = order.gather(1, torch.minimum(place, last)[:, None])
+    cold = torch.tensor([d.temperature == 0 for d in draws], device=logits.device)
+    return torch.where(cold, greedy, drawn[:, 0])
+
+
+def ranked(logits: Tensor, draws: List[Draw]) -> tuple[Tensor, Tensor]:
+    """Chances of the columns that each row may draw, the likeliest first, and which they are.
+
+    Args:
+        logits: float (A, V); -inf where not allowed.
+        draws: How to draw each row; temperature 0 is read as 1.
+
+    Returns:
+        float64 (A, V), not scaled to add up to 1, and int64 (A, V).
+    """
     device = logits.device
     temperature = torch.tensor([d.temperature or 1.0 for d in draws], device=device)
     scores, order = (logits / temperature[:, None]).sort(dim=-1, descending=True, stable=True)
@@ -362,9 +398,4 @@ def draw(logits: Tensor, draws: List[Draw], luck: Tensor) -> Tensor:
     if any(d.min_p for d in draws):  # arXiv 2407.01082
         floor = torch.tensor([d.min_p for d in draws], device=device, dtype=p.dtype)
         p = p.masked_fill(p < floor[:, None] * p[:, :1], 0.0)
-    mass = p.cumsum(-1)
-    place = (mass <= luck[:, None] * mass[:, -1:]).sum(-1)  # first column beyond the luck
-    last = (p > 0).sum(-1) - 1
-    drawn = order.gather(1, torch.minimum(place, last)[:, None])
-    cold = torch.tensor([d.temperature == 0 for d in draws], device=device)
-    return torch.where(cold, greedy, drawn[:, 0])
+    return p, order

@@ -304,6 +304,8 @@ class Model:
         candidates: int = 1,
         negative: str | None = None,
         overlap: int | None = None,
+        parallel: int = 1,
+        exact: bool = True,
     ) -> Clip:
         """A video that shows what the prompt says.
 
@@ -323,11 +325,17 @@ class Model:
             negative: What guidance is to lead away from; None: from no words at all.
             overlap: Blocks that each window of a longer video begins with, the last of the one
                 before; None: half of those it was trained on.
+            parallel: Codes of a block to draw in one step, up to what the model was trained to
+                foretell (`sizes.ahead`).
+            exact: Draw them as one by one would; else they do not know of each other, and are
+                quicker.
 
         Raises:
-            ValueError: an empty prompt, or one that does not fit the context.
+            ValueError: an empty prompt, or one that does not fit the context, or a model that does
+                not foretell so many codes.
         """
-        sampling = Sampling(video=Draw(temperature, top_k, top_p, min_p), guidance=guidance)
+        video = Draw(temperature, top_k, top_p, min_p)
+        sampling = Sampling(video=video, guidance=guidance, parallel=parallel, exact=exact)
         return self.generate_batch(
             [prompt],
             seconds,

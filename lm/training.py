@@ -80,7 +80,9 @@ class LanguageTraining(LightningModule):
         self.decoder: Decoder | None = None
         self.average: Average | None = None
         self._codec: list[Codec] = []  # in a list: no part of the module's weights
-        self._step = torch.zeros(4)  # of the parts seen so far: total, structure, text, video
+        self._step = torch.zeros(
+            5
+        )  # of the parts seen so far: total, ahead, structure, text, video
         self._sums = torch.zeros(2, 3)  # of held-out documents: losses and weights
 
     @property
@@ -146,11 +148,14 @@ class LanguageTraining(LightningModule):
     def training_step(self, batch: Pass, batch_idx: int) -> Tensor:
         assert self.decoder is not None
         loss = training_loss(self.decoder, batch, self.recipe)
-        values = torch.stack([loss.total.detach(), loss.structure, loss.text, loss.video])
+        values = [loss.total.detach(), loss.ahead, loss.structure, loss.text, loss.video]
+        values = torch.stack(values)
         first, last = batch_idx % batch.parts == 0, (batch_idx + 1) % batch.parts == 0
         self._step = values if first else self._step + values
         if last:
-            total, *means = sum_over_ranks(self._step)
+            total, ahead, *means = sum_over_ranks(self._step)
+            if self.decoder.ahead is not None:
+                self.log("train/ahead", ahead, batch_size=1)
             named = zip(MODALITIES, means, strict=True)
             self.log_dict({f"train/{name}": mean for name, mean in named}, batch_size=1)
             self.log("train/loss", total, prog_bar=True, batch_size=1)

@@ -48,6 +48,7 @@ def count_parameters(config: DecoderConfig) -> Parameters:
     gains = 2 * width + 2 * size
     sides = 1 if config.tied else 2  # input, and a head of its own
     rows = sides * (config.num_ids + config.code_dim) + config.num_slots + 1
+    rows += (config.ahead - 1) * width
     layers = config.layers
     return Parameters(matrices * layers, gains * layers, rows * width, layers)
 

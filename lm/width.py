@@ -7,6 +7,7 @@ condition, arXiv 2310.17813). With r = base width / width, relative to what a de
     blocks' matrices, by Muon        sqrt(r)           1   (its steps are of one spectral size)
     blocks' matrices, by AdamW       sqrt(r)           r
     head, and its map of features    r                 r   (AdamW)
+    maps of the heads for codes ahead  (nothing)       r   (AdamW)
     input table, its map, slots      1                 1   (AdamW)
     gains                            1                 1   (AdamW)
 
@@ -24,7 +25,7 @@ _HEAD = ("head.", "head_map.")
 
 def rate_factor(name: str, ratio: float) -> float:
     """What AdamW's learning rate is multiplied by for a parameter; `ratio` is base / width."""
-    return ratio if name.startswith(("blocks.", *_HEAD)) else 1.0
+    return ratio if name.startswith(("blocks.", "ahead.", *_HEAD)) else 1.0
 
 
 @torch.no_grad()
