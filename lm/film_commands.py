@@ -71,7 +71,7 @@ def generate(
         negative: What it is not to show: guidance leads away from that.
         overlap: Blocks that each window of a longer video begins with, the last of the one before;
             half of those it was trained on if left out.
-        engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
+        engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     check_target(out)
     loaded = Model.load(model, engine)
@@ -117,7 +117,7 @@ def continue_(
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
         overlap: Blocks that each window begins with, of the video or of the window before; half of
             those it was trained on if left out.
-        engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
+        engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     check_target(out)
     loaded = Model.load(model, engine)
