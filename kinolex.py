@@ -36,7 +36,7 @@ def load(path: str | Path, engine: str = "torch") -> Model:
     Args:
         path: A model directory, or the name of a folder in `models/`.
         engine: What computes when texts and films are written: `torch`, `llama.cpp` or, with
-            8-bit weights, `torch:int8` and `llama.cpp:q8_0` (docs/engine.md).
+            8 or 16-bit weights, `torch:int8`, `torch:bf16` and `llama.cpp:q8_0` (docs/engine.md).
 
     Raises:
         FileNotFoundError: there is no such directory.

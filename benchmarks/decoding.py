@@ -21,7 +21,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from lm.engine import Engine
 from lm.model import Decoder, DecoderConfig
-from lm.quantized import Int8Engine
+from lm.quantized import ShortEngine
 from lm.sampling import OwnReading
 
 SIZES = {"S": (384, 6, 6, 1024), "M": (768, 12, 12, 2048)}  # width, layers, heads, hidden
@@ -93,18 +93,19 @@ def main() -> None:
         ours, theirs = make_models(size, PROMPT + given.tokens)
         for rows in given.rows:
             ids = torch.randint(10, IDS, (rows, PROMPT))
-            engine = Int8Engine(ours)
+            bf16, int8 = ShortEngine(ours, "bf16"), ShortEngine(ours, "int8")
             ways: dict[str, Callable[[], None]] = {
                 "transformers": partial(run_theirs, theirs, ids, given.tokens),
                 "ours": partial(run_ours, ours, ids, given.tokens),
-                "ours, int8": partial(run_ours, ours, ids, given.tokens, engine),
+                "ours, bf16": partial(run_ours, ours, ids, given.tokens, bf16),
+                "ours, int8": partial(run_ours, ours, ids, given.tokens, int8),
             }
             paces: dict[str, list[float]] = {name: [] for name in ways}
             for _ in range(given.repeats):
                 for name, run in ways.items():
-                    start = time.perf_counter()
+                    start = time.process_time()
                     run()
-                    paces[name].append(rows * given.tokens / (time.perf_counter() - start))
+                    paces[name].append(rows * given.tokens / (time.process_time() - start))
             base = median(paces["transformers"])
             for name, found in paces.items():
                 spread, ratio = f"{min(found):.0f} to {max(found):.0f}", median(found) / base

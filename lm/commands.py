@@ -116,7 +116,7 @@ def caption(
             likeliest word at each step.
         long: Captions with seconds, of a video of any length: chunks, keyframes, memory, window
             or aggregate=4, see docs/long-video.md.
-        engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
+        engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     if beams < 1:
         raise ValueError(f"beams={beams}: give 1 (the likeliest word at each step) or more")
@@ -172,7 +172,7 @@ def ask(
         choices: Possible answers, separated by commas: the likeliest is given.
         long: How to read a video of any length: chunks, keyframes, hierarchy, memory, summary,
             window or aggregate=4, see docs/long-video.md.
-        engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0; choices are
+        engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0; choices are
             always weighed in torch.
     """
     options = _split(choices) if choices is not None else []

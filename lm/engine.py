@@ -45,10 +45,10 @@ class Engine(Protocol):
 
 
 def open_engine(name: str, decoder: Decoder, vocabulary: Vocabulary) -> Engine | None:
-    """The engine of a name: `torch` (None: the decoder itself), `torch:int8` or `llama.cpp`.
+    """The engine of a name: `torch` (None: the decoder itself), `torch:bf16` or `llama.cpp`.
 
-    `torch:int8` reads single tokens with weights in 8-bit numbers. `llama.cpp:q8_0` (or bf16, f16)
-    copies the weights as such numbers; they are float32 otherwise.
+    `torch:bf16` and `torch:int8` read single tokens with weights in such numbers. `llama.cpp:q8_0`
+    (or bf16, f16) copies the weights as such numbers; they are float32 otherwise.
 
     Raises:
         ValueError: there is no such engine, its package is missing, or it cannot run this decoder.
@@ -57,14 +57,16 @@ def open_engine(name: str, decoder: Decoder, vocabulary: Vocabulary) -> Engine |
 
     if name == "torch":
         return None
-    if name == "torch:int8":
-        from lm.quantized import Int8Engine
-
-        return Int8Engine(decoder)
     kind, _, weights = name.partition(":")
+    if kind == "torch" and weights in ("bf16", "int8"):
+        from lm.quantized import ShortEngine
+
+        return ShortEngine(decoder, weights)
     if kind != "llama.cpp" or (weights or "f32") not in WEIGHTS:
         choices = ", ".join(f"llama.cpp:{each}" for each in WEIGHTS)
-        raise ValueError(f"engine={name!r}: give torch, torch:int8, llama.cpp or one of {choices}")
+        raise ValueError(
+            f"engine={name!r}: give torch, torch:bf16, torch:int8, llama.cpp or one of {choices}"
+        )
     from lm.llama_engine import LlamaEngine
 
     return LlamaEngine(decoder, vocabulary, weights or "f32")  # type: ignore[arg-type]

@@ -76,7 +76,7 @@ def generate(
         parallel: Codes of a block to draw in one step; the model must have been trained with
             `--model.sizes.ahead` of as many.
         exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
-        engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
+        engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     check_target(out)
     loaded = Model.load(model, engine)
@@ -128,7 +128,7 @@ def continue_(
         parallel: Codes of a block to draw in one step; the model must have been trained with
             `--model.sizes.ahead` of as many.
         exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
-        engine: What computes: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
+        engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     check_target(out)
     loaded = Model.load(model, engine)

@@ -1,12 +1,17 @@
-"""Weights as 8-bit integers for writing streams on a processor: less memory to read a token.
+"""Weights in fewer bits for writing streams on a processor: less memory to read a token.
 
-Each row of a matrix has its own scale; products take bfloat16 activations. The decoder keeps its
-weights: prompts are read, and models saved, with those. Knows no grammar.
+`bf16`: numbers of 16 bits, products of 16-bit activations. `int8`: 8 bits and a scale for each row of
+a matrix, products of 8-bit activations with a scale for each stream. The decoder keeps its weights:
+models are saved, and prompts read, with those (in bf16 if the weights are). Knows no grammar.
+
+Shapes: B rows, D width, N numbers out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,51 +19,85 @@ from torch import Tensor
 from lm.engine import Reading, Row
 from lm.model import Decoder
 from lm.sampling import OwnReading
-from lm.step import Plain, Product, Step
+from lm.step import Product, Step
 
-MULTIPLE = 16  # numbers in a row that torch's product takes at a time; it checks nothing
+
+class Bf16:
+    """A matrix (N, D) in 16-bit numbers."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight.detach().bfloat16()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        short = x.bfloat16()
+        if len(x) == 1:  # torch's product of matrices takes half as long again for one row
+            return torch.mv(self.weight, short[0])[None].to(x.dtype)
+        return (self.weight @ short.T).T.to(x.dtype)
 
 
 class Int8:
-    """A matrix (N, D) in 8-bit numbers; D is a multiple of 16."""
+    """A matrix (N, D) in 8-bit numbers."""
 
     def __init__(self, weight: Tensor) -> None:
-        largest = weight.detach().float().abs().amax(dim=1).clamp(min=1e-12)
-        self.scale = (largest / 127).bfloat16()  # (N,)
-        scaled = weight.detach().float() / self.scale.float()[:, None]
-        self.numbers = scaled.round().clamp(-127, 127).to(torch.int8)
+        weight = weight.detach().float()
+        self._scale = weight.abs().amax(dim=1).clamp(min=1e-12) / 127  # (N,)
+        numbers = (weight / self._scale[:, None]).round().to(torch.int8)
+        self._numbers = torch.ops.onednn.qlinear_prepack(numbers, None)
+        self._zeros = torch.zeros(len(weight), dtype=torch.int64)
+        self._levels = levels()
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = torch.ops.aten._weight_int8pack_mm(
-            x.to(torch.bfloat16).contiguous(), self.numbers, self.scale
-        )
-        return y.to(x.dtype)
-
-    def part(self, low: int, high: int) -> Int8:
-        part = object.__new__(Int8)
-        part.numbers, part.scale = self.numbers[low:high], self.scale[low:high]
-        return part
+        # each row by its own largest number: what a stream reads does not depend on its neighbours
+        largest = torch.linalg.vector_norm(x, ord=math.inf, dim=-1, keepdim=True)
+        scale = largest.clamp_(min=1e-12).div_(self._levels)  # (B, 1)
+        numbers = (x / scale).round_().to(torch.int8)
+        return product(numbers, self._numbers, self._scale, self._zeros).mul_(scale).to(x.dtype)
 
 
-def int8(weight: Tensor) -> Product:
-    """A matrix in 8-bit numbers, or as it is where torch's product does not take its shape."""
-    return Plain(weight.detach()) if weight.shape[1] % MULTIPLE else Int8(weight)
+def product(numbers: Tensor, matrix: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
+    """int8 (B, D) by a packed int8 (N, D) whose rows have scales (N,): float32 (B, N)."""
+    return torch.ops.onednn.qlinear_pointwise(
+        numbers, 1.0, 0, matrix, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
 
 
-class Int8Engine:
-    """Writes with a copy of a decoder's weights in 8-bit numbers, on a processor.
+@cache
+def levels() -> int:
+    """Steps from 0 to a row's largest activation: 127, or 63 where products of 8 bits overflow.
+
+    Processors without VNNI add pairs of products in 16 bits.
+    """
+    largest = torch.full((16, 64), 127, dtype=torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(largest, None)
+    sums = product(largest, packed, torch.ones(16), torch.zeros(16, dtype=torch.int64))
+    return 127 if bool((sums == 64 * 127 * 127).all()) else 63
+
+
+PRODUCTS: dict[str, Callable[[Tensor], Product]] = {"bf16": Bf16, "int8": Int8}
+
+
+class ShortEngine:
+    """Writes with a copy of a decoder's weights in fewer bits, on a processor.
+
+    Args:
+        decoder: Whose weights are copied.
+        weights: `bf16` or `int8`.
 
     Raises:
-        ValueError: a decoder that is not on the CPU.
+        ValueError: a decoder that is not on the CPU, or 8 bits with a torch that has no oneDNN.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, weights: str) -> None:
         device = decoder.table.weight.device
         if device.type != "cpu":
-            raise ValueError(f"engine torch:int8 on {device}: it runs on the CPU, give torch")
-        self._decoder = decoder
+            raise ValueError(f"engine torch:{weights} on {device}: it runs on the CPU, give torch")
+        if weights == "int8" and not torch.backends.mkldnn.is_available():
+            raise ValueError("engine torch:int8 needs a torch with oneDNN: give torch:bf16")
+        self._decoder, self._weights = decoder, weights
         with torch.inference_mode():
-            self._step = Step(decoder, int8)
+            self._step = Step(decoder, PRODUCTS[weights])
 
     def read(self, rows: Sequence[Row], room: int) -> Reading:
-        return OwnReading(self._decoder, rows, room, self._step)
+        short = self._weights == "bf16"
+        with torch.autocast("cpu", torch.bfloat16, enabled=short, cache_enabled=False):
+            return OwnReading(self._decoder, rows, room, self._step)

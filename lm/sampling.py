@@ -9,6 +9,7 @@ Shapes: A active streams, B rows (A for each branch of guidance), L tokens, V id
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
@@ -381,12 +382,13 @@ def ranked(logits: Tensor, draws: List[Draw]) -> tuple[Tensor, Tensor]:
         draws: How to draw each row; temperature 0 is read as 1.
 
     Returns:
-        float64 (A, V), not scaled to add up to 1, and int64 (A, V).
+        float64 (A, columns), not scaled to add up to 1, and int64 (A, columns): what is left out
+        has no chance.
     """
     device = logits.device
     temperature = torch.tensor([d.temperature or 1.0 for d in draws], device=device)
-    scores, order = (logits / temperature[:, None]).sort(dim=-1, descending=True, stable=True)
-    p = scores.double().softmax(-1)  # (A, V), largest first
+    scores, order = _likeliest(logits / temperature[:, None], draws)
+    p = scores.double().softmax(-1)  # (A, columns), largest first
     if any(d.top_k for d in draws):
         kept = torch.tensor([d.top_k or p.shape[1] for d in draws], device=device)
         p = p.masked_fill(torch.arange(p.shape[1], device=device) >= kept[:, None], 0.0)
@@ -399,3 +401,28 @@ def ranked(logits: Tensor, draws: List[Draw]) -> tuple[Tensor, Tensor]:
         floor = torch.tensor([d.min_p for d in draws], device=device, dtype=p.dtype)
         p = p.masked_fill(p < floor[:, None] * p[:, :1], 0.0)
     return p, order
+
+
+def _likeliest(scores: Tensor, draws: List[Draw]) -> tuple[Tensor, Tensor]:
+    """Scores and columns of all that may be drawn, likeliest first, of equals the first column.
+
+    To sort a whole vocabulary takes longer than many a product of the step; what `min_p` or `top_k`
+    is sure to leave out need not be sorted.
+    """
+    device, width = scores.device, scores.shape[1]
+    floors = [  # with top_p the mass of all counts
+        math.log(d.min_p) - 1e-3 if d.min_p and d.top_p == 1 else -math.inf for d in draws
+    ]
+    least = scores.amax(-1, keepdim=True) + torch.tensor(floors, device=device)[:, None]
+    top_ks = [1 if d.temperature == 0 else min(d.top_k, width) or width for d in draws]
+    if (most := max((k for k in top_ks if k < width), default=0)) > 0:
+        place = torch.tensor([min(k, most) - 1 for k in top_ks], device=device)[:, None]
+        limit = scores.topk(most).values.gather(1, place)
+        limited = torch.tensor([k < width for k in top_ks], device=device)[:, None]
+        least = torch.where(limited, torch.maximum(least, limit), least)
+    count = int((scores >= least).sum(-1).max())
+    if 4 * count > width:
+        return scores.sort(dim=-1, descending=True, stable=True)
+    columns = scores.topk(count).indices.sort(dim=-1).values
+    found, order = scores.gather(1, columns).sort(dim=-1, descending=True, stable=True)
+    return found, columns.gather(1, order)

@@ -28,22 +28,28 @@ class Product(Protocol):
         """(B, D) to (B, N), of the type of `x`."""
         ...
 
-    def part(self, low: int, high: int) -> Product:
-        """Rows [low, high) of the matrix."""
-        ...
+
+MANY, OFTEN = 4, 8  # rows, and products of as many, from which a matrix is laid out anew
 
 
 class Plain:
-    """The matrix as it is."""
+    """The matrix as it is; for many rows a copy whose layout suits the processor's kernels."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
+        fitting = weight.device.type == "cpu" and weight.dtype == torch.float32
+        self._laid_out: Tensor | None = None
+        self._left = OFTEN if fitting and torch.backends.mkldnn.is_available() else -1
 
     def __call__(self, x: Tensor) -> Tensor:
-        return (self.weight @ x.T).T  # few rows against many: quicker this way round
-
-    def part(self, low: int, high: int) -> Plain:
-        return Plain(self.weight[low:high])
+        if self._left < 0 or len(x) < MANY:
+            return (self.weight @ x.T).T  # few rows against many: quicker this way round
+        if self._laid_out is None:
+            self._left -= 1
+            if self._left > 0:
+                return (self.weight @ x.T).T
+            self._laid_out = torch.ops.mkldnn._reorder_linear_weight(self.weight, len(x))
+        return torch.ops.mkldnn._linear_pointwise(x, self._laid_out, None, "none", [], "")
 
 
 class Norm:
@@ -109,7 +115,9 @@ class Step:
         self._video_start = decoder.config.video_start
         self._inputs = decoder.input_table().detach()
         outputs = self._inputs if decoder.head is None else decoder.output_table().detach()
-        self._scores = product(outputs)
+        start = self._video_start
+        self._words = product(outputs[:start])
+        self._codes = product(outputs[start:]) if start < len(outputs) else None
         self._slots: Tensor | None = None  # of each slot; the last row is nothing
         if decoder.slots is not None:
             self._slots = F.pad(decoder.slots.weight.detach(), (0, 0, 0, 1))
@@ -139,4 +147,9 @@ class Step:
 
     def scores(self, hidden: Tensor, low: int, high: int) -> Tensor:
         """Scores (B, high - low) of the ids in [low, high) after hidden states (B, D)."""
-        return self._scores.part(low, high)(hidden)
+        start = self._video_start
+        if self._codes is None or high <= start:
+            return self._words(hidden)[:, low:high]
+        if low >= start:
+            return self._codes(hidden)[:, low - start : high - start]
+        return torch.cat([self._words(hidden), self._codes(hidden)], dim=1)[:, low:high]

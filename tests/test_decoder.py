@@ -229,6 +229,23 @@ def test_limits_on_drawing_combine() -> None:
     assert shares(Draw(top_p=1e-9)) == [1, 0, 0, 0]
 
 
+def test_a_wide_vocabulary_is_drawn_from_by_the_same_limits() -> None:
+    """300 more columns below the limit change no draw, whatever the neighbours; equals stay."""
+    p = torch.tensor([0.4, 0.2, 0.2, 0.1])  # min_p 0.3 and top_k 3 leave 4 / 8, 2 / 8 and 2 / 8
+    wide = torch.cat([p, torch.full((300,), 1e-3)])[torch.arange(303, -1, -1)]  # likeliest last
+    rules = [Draw(min_p=0.3), Draw(top_k=3), Draw(temperature=0.0)]
+    luck = (torch.arange(100, dtype=torch.float64) + 0.5) / 100
+    for rule, want in zip(rules, ([50, 25, 25], [50, 25, 25], [100, 0, 0]), strict=True):
+        for others in ([], rules):
+            logits = wide.log().repeat(100 + len(others), 1)
+            fates = torch.cat([luck, torch.full((len(others),), 0.9, dtype=torch.float64)])
+            drawn = draw(logits, [rule] * 100 + others, fates)[:100]
+            counts = torch.bincount(drawn, minlength=304)
+            assert [int(counts[303]), int(counts[301]), int(counts[302])] == want  # 301 before 302
+            if want[1]:
+                assert drawn.tolist() == [303] * 50 + [301] * 25 + [302] * 25
+
+
 def test_masked_columns_are_never_drawn() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 1.0]]).repeat(100, 1)
     luck = torch.linspace(0, 1 - 1e-12, 100, dtype=torch.float64)

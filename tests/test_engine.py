@@ -223,7 +223,9 @@ def test_llama_cpp_reads_text_as_we_do(
 def test_load_takes_an_engine(plain_model: Model, tmp_path: Path) -> None:
     plain_model.save(tmp_path / "model")
     assert kinolex.load(tmp_path / "model").decoder.engine is None
-    with pytest.raises(ValueError, match="engine='llama': give torch, torch:int8, llama.cpp or"):
+    with pytest.raises(
+        ValueError, match="engine='llama': give torch, torch:bf16, torch:int8, llama.cpp or"
+    ):
         kinolex.load(tmp_path / "model", engine="llama")
     with pytest.raises(ValueError, match="llama.cpp:q3"):
         kinolex.load(tmp_path / "model", engine="llama.cpp:q3")

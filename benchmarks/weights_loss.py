@@ -1,8 +1,8 @@
-"""What 8-bit weights cost a trained model: nats a token of text and codes, beside its own weights.
+"""What weights in fewer bits cost a trained model: nats a token of text and codes.
 
 Captions after held-out clips, and codes of these clips after their captions, read token by token.
 
-    python benchmarks/int8_loss.py --model runs/demo/model --source scenes:easy
+    python benchmarks/weights_loss.py --model runs/demo/model --source scenes:easy
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch.nn.functional as F
 
 from data.source import open_source
 from lm.document import Document, Task, Text, Video
-from lm.quantized import int8
+from lm.quantized import Bf16, Int8
 from lm.sampling import prefill
 from lm.sequence import TEXT, VIDEO, Sequence, write
-from lm.step import Step
+from lm.step import Plain, Step
 from lm.tasks import Model
 
 
@@ -64,8 +64,8 @@ def main() -> None:
         filmed = Document.of(Task("film"), caption, video)
         for kind, document in ((TEXT, watched), (VIDEO, filmed)):
             sequences.append((kind, write(document, model.vocabulary)))
-    for name, step in (("float32", Step(model.decoder)), ("int8", Step(model.decoder, int8))):
-        found = losses(model, step, sequences)
+    for name, product in (("float32", Plain), ("bf16", Bf16), ("int8", Int8)):
+        found = losses(model, Step(model.decoder, product), sequences)
         print(f"{name:8} text {found[TEXT]:.4f}  codes {found[VIDEO]:.4f} nats a token")
 
 
