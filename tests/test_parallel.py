@@ -20,8 +20,9 @@ from lm.loss import language_loss
 from lm.model import Decoder, Sizes
 from lm.parallel import judge
 from lm.prompting import condition, to_video
-from lm.sampling import Draw, Prompt, Sampling, continue_streams
+from lm.sampling import Draw, Prompt, Sampling, continue_streams, prefill
 from lm.sequence import Sequence, write
+from lm.step import Step
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
 from tests.conftest import BLOCKS, CODES, PER_BLOCK, tiny_config
@@ -237,6 +238,41 @@ def test_judging_keeps_as_much_as_can_be() -> None:
     final = torch.where(kept > 0, drawn[:, 0], anew)
     shares = torch.bincount(final, minlength=4) / len(final)
     torch.testing.assert_close(shares.double(), truth[0, 0], atol=0.01, rtol=0)
+
+
+SHAPES = [{}, {"kv_heads": 4}, {"qk_norm": False, "num_slots": 0}, {"tied": True, "code_dim": 0}]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("lengths", [[5], [4, 4], [3, 7, 5]], ids=str)
+@torch.inference_mode()
+def test_several_tokens_are_read_as_by_the_decoder(
+    vocabulary: Vocabulary, shape: dict[str, int], lengths: list[int]
+) -> None:
+    """Rows keep part of what was read, and go on at lengths of their own, to the context's end."""
+    torch.manual_seed(0)
+    config = tiny_config(vocabulary, context=12, **shape)
+    decoder = Decoder(config, torch.randn(CODES, config.code_dim)).eval()
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    step, luck = Step(decoder), torch.Generator().manual_seed(1)
+    texts = [list(range(n)) for n in lengths]
+    spots = [[0] * n for n in lengths]
+    cache, _ = prefill(decoder, list(zip(texts, spots, strict=True)), room=9, spare=4)
+    for kept in ([1, 4, 2], [3, 1, 3], [1, 1, 1], [3, 1, 2]):
+        ids = torch.randint(0, len(vocabulary), (len(texts), 4), generator=luck)
+        slots = torch.randint(0, 9, ids.shape, generator=luck)
+        before, room = cache.lengths, config.context - max(map(len, texts))
+        counts = [min(count, room) for count, _ in zip(kept, texts, strict=False)]
+        states = step.read_several(ids, slots, cache)
+        cache.trim(before + torch.tensor(counts))
+        for row, count in enumerate(counts):
+            texts[row] += ids[row, :count].tolist()
+            spots[row] += slots[row, :count].tolist()
+            read, places = torch.tensor([texts[row]]), torch.tensor([spots[row]])
+            want = decoder(read, slots=places)[0, len(texts[row]) - count :]
+            torch.testing.assert_close(states[row, :count], want, rtol=1e-4, atol=1e-5)
+    assert max(map(len, texts)) > config.context - 4  # where padding went beyond it
 
 
 # Learning
