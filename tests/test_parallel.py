@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from data.clip import Clip
+from data.reading import read_clip
 from lm.batches import Documents, Mixture, pack, pad, passes
 from lm.corpus import Corpus
 from lm.document import Document, Video
 from lm.exporting import export_model
+from lm.film_commands import generate
 from lm.grammar import Grammar, State
 from lm.learning import Learner, Recipe, training_loss
 from lm.loss import language_loss
@@ -142,11 +145,19 @@ def test_a_sample_does_not_depend_on_its_batch(
             assert codes_of(alone) == codes_of([state])
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.5])
+GUIDED = [
+    Sampling(video=Draw(0.0)),
+    Sampling(video=Draw(0.0), guidance=2.5),
+    Sampling(video=Draw(0.0), guidance=2.5, context_guidance=1.5, rescale=0.3),
+]
+
+
+@pytest.mark.parametrize("cold", GUIDED, ids=["alone", "guided", "three branches"])
 @pytest.mark.parametrize("parallel", [2, 3])
-def test_exact_and_greedy_is_greedy(vocabulary: Vocabulary, parallel: int, guidance: float) -> None:
-    grammar = Grammar(vocabulary)
-    prompts, cold = film_prompts(vocabulary, *TEXTS), Sampling(video=Draw(0.0), guidance=guidance)
+def test_exact_and_greedy_is_greedy(vocabulary: Vocabulary, parallel: int, cold: Sampling) -> None:
+    grammar, prompts = Grammar(vocabulary), film_prompts(vocabulary, *TEXTS)
+    others = film_prompts(vocabulary, "it falls")
+    prompts = [replace(prompt, bare=others[0].ids) for prompt in prompts]
     differing = 0
     for seed in range(8):
         torch.manual_seed(seed)
@@ -273,6 +284,25 @@ def test_several_tokens_are_read_as_by_the_decoder(
             want = decoder(read, slots=places)[0, len(texts[row]) - count :]
             torch.testing.assert_close(states[row, :count], want, rtol=1e-4, atol=1e-5)
     assert max(map(len, texts)) > config.context - 4  # where padding went beyond it
+
+
+def test_the_command_draws_several(heads: Model, tmp_path: Path) -> None:
+    heads.save(tmp_path / "model")
+    for exact in (True, False):
+        out, again = tmp_path / f"{exact}.mkv", tmp_path / f"{exact}2.mkv"
+        for path in (out, again):
+            generate(path, tmp_path / "model", "red", parallel=3, exact=exact, min_p=0.0, seed=5)
+        assert torch.equal(read_clip(out).frames, read_clip(again).frames)
+    one = tmp_path / "one.mkv"
+    generate(one, tmp_path / "model", "red", min_p=0.0, seed=5)
+    films = [read_clip(tmp_path / f"{name}.mkv").frames for name in ("True", "False", "one")]
+    assert not torch.equal(films[0], films[1]) and not torch.equal(films[1], films[2])
+
+
+def test_a_video_is_continued_by_several(heads: Model, clips: list[Clip]) -> None:
+    ways = [Sampling(video=Draw(0.0), parallel=parallel) for parallel in (1, 3)]
+    films = [heads.continue_video(clips[0], 0.5, "red", sampling=way) for way in ways]
+    assert torch.equal(films[0].frames, films[1].frames)
 
 
 # Learning
