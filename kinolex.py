@@ -147,7 +147,7 @@ COMMANDS: dict[str, Command] = {
         several=("config", "devices"),
     ),
     "lm export": Command("lm.exporting:export", "a folder that transformers and vLLM load"),
-    "lm evaluate": Command("lm.commands:evaluate", "captions, answers and generation, scored"),
+    "lm evaluate": Command("lm.evaluate_command:evaluate", "score captions, answers and films"),
     "lm show-sequence": Command(
         "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)
     ),

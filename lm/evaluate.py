@@ -101,8 +101,8 @@ def evaluate(
         _films(model, shown, drawn, tally, count)
         _films(model, shown, plain, tally, None, name="generation_unguided")
         _films(model, shown, drawn, tally, count, CANDIDATES, BEST)
+        judge_forced(model, shown, model.encode_batch(shown, tokens_per_frame), tally)
         table |= _untrained(model, shown[:UNTRAINED], drawn)
-    judge_forced(model, clips, tokens, num_films if filmed else 0, tally)
     figures = [_figure(name, tally, bounds, table) for name in sorted(tally.totals)]
     figures += likelihoods(model, clips, tokens)
     figures += time_figures(model, clips, tokens)

@@ -50,7 +50,7 @@ class Framing:
     def fit(self, clip: Clip) -> Clip:
         """The clip as the model knows clips; warns about what had to be changed."""
         changes: list[str] = []
-        clip = self._fit_time(clip, changes)
+        clip, _ = self._fit_time(clip, changes)
         if (clip.height, clip.width) not in self.sizes:
             size = (self.main.height, self.main.width)
             changes.append(f"{clip.width}x{clip.height} to {size[1]}x{size[0]} pixels")
@@ -63,6 +63,10 @@ class Framing:
                 stacklevel=3,
             )
         return clip
+
+    def kept_times(self, clip: Clip) -> Tensor:
+        """Seconds in the clip of each frame that `fit` makes, float64, not falling."""
+        return self._fit_time(clip, [])[1]
 
     def at_rate(self, clip: Clip) -> Clip:
         """The clip at the main frame rate and size, as long as it is and from 0 s on.
@@ -92,12 +96,15 @@ class Framing:
             return torch.arange(len(timestamps))
         return TargetFps(fps).select(timestamps)
 
-    def _fit_time(self, clip: Clip, changes: list[str]) -> Clip:
-        clip = replace(clip, timestamps=clip.timestamps - clip.timestamps[0])
+    def _fit_time(self, clip: Clip, changes: list[str]) -> tuple[Clip, Tensor]:
+        """The clip in a known length and rate, and the seconds that its frames had."""
+        begin = clip.timestamps[0]
+        clip = replace(clip, timestamps=clip.timestamps - begin)
         if len(clip) == 1 or (self._known_rate(clip) and len(clip) <= self.max_frames):
-            return clip
+            return clip, clip.timestamps + begin
         if self.main.fps is None:
-            return sample(clip, Uniform(self.max_frames))
+            kept = sample(clip, Uniform(self.max_frames))
+            return kept, kept.timestamps + begin
         fps = float(self.main.fps)
         before = f"{len(clip)} frames at {clip.fps:.3g} fps"
         thinned = sample(clip, TargetFps(fps))
@@ -109,7 +116,7 @@ class Framing:
             note = f"its whole {span:.3g} s seen in {len(kept) / fps:.3g} s"
         changes.append(f"{before} to {len(kept)} at {fps:g} fps, {note}")
         grid = torch.arange(len(kept), dtype=torch.float64) / fps
-        return replace(kept, timestamps=grid)
+        return replace(kept, timestamps=grid), kept.timestamps + begin
 
     def _known_rate(self, clip: Clip) -> bool:
         return any(

@@ -1,7 +1,7 @@
 """Locating: when something happens in a video, what happens in a stretch of it, and all of it.
 
-Times are seconds of the video as the model reads it, counted from its first frame. Knows prompts
-about times. Knows no pixels.
+Times are seconds of the video itself, also where the model sees all of it in the shorter time it
+was trained on. Knows prompts about times. Knows no pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from lm.completing import GREEDY, ROWS, Progress, chunks, complete
 from lm.document import Item, Nothing, Text, Time
 from lm.prompting import watching
 from lm.sampling import Prompt, Sampling, continue_streams
-from lm.watching import Seen
+from lm.watching import Clock, Seen, as_clip
+from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:
     from lm.tasks import Model
@@ -36,22 +37,27 @@ def locate(
     Raises:
         ValueError: an empty event, or a model that was not taught times.
     """
-    check_taught(model)
+    tokens, clocks = _read(model, videos)
     prompts = [
-        watching(model.vocabulary, tokens, _event(event), mark="<at>")
-        for tokens, event in zip(model.encode_batch(videos), events, strict=True)
+        watching(model.vocabulary, video, _event(event), mark="<at>")
+        for video, event in zip(tokens, events, strict=True)
     ]
-    return [_time(item) for item in complete(model, prompts, progress=progress)]
+    found = complete(model, prompts, progress=progress)
+    return [_in_video(_time(item), clock) for item, clock in zip(found, clocks, strict=True)]
 
 
 def describe(
     model: Model, videos: Sequence[Seen], times: Sequence[Time], progress: Progress | None = None
 ) -> list[str]:
-    """What happens in a stretch of the video at the same place."""
-    check_taught(model)
+    """What happens in a stretch of the video at the same place.
+
+    Raises:
+        ValueError: a stretch that begins outside of the video, or a model not taught times.
+    """
+    tokens, clocks = _read(model, videos)
     prompts = [
-        watching(model.vocabulary, tokens, time, mark="<event>")
-        for tokens, time in zip(model.encode_batch(videos), times, strict=True)
+        watching(model.vocabulary, video, _as_seen(time, clock), mark="<event>")
+        for video, time, clock in zip(tokens, times, clocks, strict=True)
     ]
     return [_text(item) for item in complete(model, prompts, progress=progress)]
 
@@ -60,8 +66,7 @@ def list_events(
     model: Model, videos: Sequence[Seen], progress: Progress | None = None
 ) -> list[list[Event]]:
     """All that happens in each video, in order of time: its dense captions."""
-    check_taught(model)
-    tokens = model.encode_batch(videos)
+    tokens, clocks = _read(model, videos)
     prompts = [watching(model.vocabulary, video, mark=None) for video in tokens]
     found: list[list[Event]] = []
     for part in chunks(prompts, ROWS):
@@ -76,7 +81,40 @@ def list_events(
         found += [_paired(state.items) for state in states]
         if progress is not None:
             progress(len(part))
-    return found
+    return [
+        [_moved(event, clock) for event in events]
+        for events, clock in zip(found, clocks, strict=True)
+    ]
+
+
+def _read(model: Model, videos: Sequence[Seen]) -> tuple[list[VideoTokens], list[Clock]]:
+    check_taught(model)
+    shown = [video if isinstance(video, VideoTokens) else as_clip(video) for video in videos]
+    return model.encode_batch(shown), [Clock.of(model.framing, video) for video in shown]
+
+
+def _in_video(time: Time, clock: Clock) -> Time:
+    """A time in seconds of the video; one of which nothing is left there is a moment."""
+    start = clock.in_video(time.start)
+    end = None if time.end is None else clock.in_video(time.end)
+    return Time(start, end if end is not None and end > start else None)
+
+
+def _moved(event: Event, clock: Clock) -> Event:
+    time = _in_video(Time(event.start, event.end), clock)
+    return Event(event.text, time.start, time.end)
+
+
+def _as_seen(time: Time, clock: Clock) -> Time:
+    first, last = clock.true[0], clock.true[-1]
+    if not first <= time.start <= last:
+        raise ValueError(f"start={time.start:g}: the video lasts from {first:g} to {last:g} s")
+    start = clock.as_seen(time.start)
+    if time.end is None:
+        return Time(start)
+    if not time.end > time.start:
+        raise ValueError(f"end={time.end:g}: give one after the start, {time.start:g}")
+    return Time(start, max(clock.as_seen(time.end), start + 0.001))
 
 
 def check_taught(model: Model) -> None:

@@ -15,6 +15,7 @@ from itertools import pairwise
 from lm.formats import VideoFormat
 from lm.long.memory import BUDGET
 from lm.long.parts import window_step
+from lm.long.rolling import Room
 from lm.sequence import LIMITS, spell_header
 from tokenizer.rate import block_tokens
 
@@ -120,13 +121,13 @@ def spread(task: Task) -> Way:
     return _way(task, "spread", how, len(times), [task.cost(times, task.counts(len(times)))])
 
 
-def memory(task: Task) -> Way:
-    """As many parts as a memory holds at the end."""
+def recall(task: Task) -> Way:
+    """As many parts as are remembered at the end."""
     costs, frames = _parts(task)
     codes = max(cost.codes for cost in costs)
     budget = max(BUDGET, codes)
     kept = costs[: budget // codes]
-    name = "memory" if budget == BUDGET else f"memory={budget}"
+    name = "recall" if budget == BUDGET else f"recall={budget}"
     how = (
         f"{len(kept)} of {len(costs)} parts of {frames} frames, those most unlike their neighbours"
     )
@@ -144,14 +145,42 @@ def keyframes(task: Task) -> Way:
 
 
 def window(task: Task) -> Way:
+    """Every block once, after as many of those before as fit; asked after each."""
+    size, most = task.block_frames, max(task.counts(len(task.times)))
+    room = Room.of_window(_blocks_at_once(task), most)
+    how = f"block by block, the last {min(len(task.times), room.blocks * size)} frames in mind"
+    return _rolling(task, "window", how, room)
+
+
+def memory(task: Task) -> Way:
+    """Every block once, beside what a memory keeps of those before; asked after each."""
+    most = max(task.counts(len(task.times)))
+    room = Room.of_memory(_blocks_at_once(task), most)
+    how = (
+        f"block by block, {room.blocks} beside {room.memory} tokens that all before are merged into"
+    )
+    return _rolling(task, "memory", how, room)
+
+
+def _rolling(task: Task, name: str, how: str, room: Room) -> Way:
+    """The first reading, as many blocks as there is room for; then every block with a question."""
+    times, size = task.times, task.block_frames
+    counts = tuple(min(count, room.block_tokens) for count in task.counts(len(times)))
+    first = task.cost(times[: room.first * size], counts[: room.first])
+    marks = MARKS - 2  # neither <begin> nor <watch>
+    costs = [Cost(count, 1, 1, marks, task.text) for count in counts[room.first :]]
+    return _way(task, name, how, len(times), [first, *costs])
+
+
+def overlap(task: Task) -> Way:
     """Every frame twice, in parts that overlap by half."""
     _, frames = _parts(task)
     step = window_step(frames, task.block_frames)
     starts = range(0, max(1, len(task.times) - frames + step), step)
-    windows = [task.times[start : start + frames] for start in starts]
-    costs = [task.cost(_from_zero(times), task.counts(len(times))) for times in windows]
+    parts = [task.times[start : start + frames] for start in starts]
+    costs = [task.cost(_from_zero(times), task.counts(len(times))) for times in parts]
     how = f"{frames} frames each, one part every {step}"
-    return _way(task, "window", how, len(task.times), costs)
+    return _way(task, "overlap", how, len(task.times), costs)
 
 
 def hierarchy(task: Task) -> Way:
@@ -182,10 +211,12 @@ STRATEGIES: tuple[Callable[[Task], Way], ...] = (
     whole,
     chunks,
     spread,
-    memory,
-    keyframes,
     window,
+    memory,
+    recall,
+    keyframes,
     hierarchy,
+    overlap,
     aggregate,
 )
 
@@ -261,6 +292,13 @@ def _parts(task: Task) -> tuple[list[Cost], int]:
         if length == 1 or all(map(task.fits, costs)):
             return costs, min(len(task.times), length * size)
         length -= 1
+
+
+def _blocks_at_once(task: Task) -> int:
+    """Blocks of the longest clips that the model knows; without one, as many as fit evenly."""
+    if task.trained_frames is not None:
+        return max(1, task.trained_frames // task.block_frames)
+    return -(-_parts(task)[1] // task.block_frames)
 
 
 def _from_zero(times: Sequence[float]) -> Sequence[float]:

@@ -1,29 +1,21 @@
 """Requests: many questions to one model from a JSONL file, their results in another.
 
-A line of requests is an object of a command's own options, such as {"video": ..., "question": ...};
-a line of results is the request's number, the request, and its result or its error. A run that was
-stopped goes on where it was. Knows files and which method serves which command, not how.
+A line of requests is an object of a command's own settings, such as {"video": ..., "question":
+...}; a line of results is the request's number, the request, and its result or its error. A run
+that was stopped goes on where it was. Knows files, not what is asked.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lm.completing import chunks
-from lm.document import Time
-from lm.infilling import read_stills
-from lm.locating import describe, list_events, locate
-from lm.sampling import Draw, Sampling
+from lm.request_tasks import TASKS, Request, RequestTask
 from lm.tasks import Model
 from tokenizer.progress import progress_bar
-
-Request = dict[str, Any]
-ROWS = 32  # requests answered side by side
 
 
 @dataclass(frozen=True)
@@ -37,15 +29,6 @@ class Requested:
     resumed_at: int  # results that were there before
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What requests of a command hold, and what answers a list of them."""
-
-    needed: tuple[str, ...]
-    optional: tuple[str, ...]
-    answer: Callable[[Model, Sequence[Request]], list[Any]]
-
-
 def run_requests(task: str, jsonl: Path, out: Path, model: Path) -> Requested:
     """Answer every line of a file of requests; run again, go on where it stopped.
 
@@ -57,53 +40,67 @@ def run_requests(task: str, jsonl: Path, out: Path, model: Path) -> Requested:
 
     Raises:
         FileNotFoundError: No such file of requests, or no model.
-        ValueError: A line that is no request, named by its number; or `out` holds other results.
+        ValueError: A line that is no request, named by its number; or `out` holds something else.
     """
     asked = list(_read(jsonl, TASKS[task]))
+    if out.exists() and out.samefile(jsonl):
+        raise ValueError(f"{out} holds the requests: give another --out")
     done = _resume(out, asked)
     loaded, failed = Model.load(model), sum("error" in line for line in done)
-    with out.open("a") as file, progress_bar(task) as progress:
-        for part in chunks(list(enumerate(asked))[len(done) :], ROWS):
-            for (number, request), found in zip(part, _answer(task, loaded, part), strict=True):
+    with out.open("ab") as file, progress_bar(task) as progress:
+        for part in chunks(list(enumerate(asked))[len(done) :], TASKS[task].rows):
+            requests = [request for _, request in part]
+            for (number, request), found in zip(
+                part, _answer(TASKS[task], loaded, requests), strict=True
+            ):
                 failed += "error" in found
-                line = {"line": number + 1, "request": request, **found}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(_line(number, request, found))
             file.flush()
             progress(part[-1][0] + 1, len(asked))
     return Requested(str(out), len(asked), len(asked) - failed, failed, len(done))
 
 
-def _answer(task: str, model: Model, part: Sequence[tuple[int, Request]]) -> list[Request]:
+def _line(number: int, request: Request, found: Request) -> bytes:
+    line = {"line": number + 1, "request": request, **found}
+    return (json.dumps(line, ensure_ascii=False) + "\n").encode()
+
+
+def _answer(task: RequestTask, model: Model, requests: Sequence[Request]) -> list[Request]:
     """Results of some requests: together, or one by one where one of them cannot be answered."""
-    requests = [request for _, request in part]
+    given = [{key: value for key, value in r.items() if value is not None} for r in requests]
     try:
-        return [{"result": result} for result in TASKS[task].answer(model, requests)]
+        return [{"result": result} for result in task.answer(model, given)]
     except (ValueError, OSError) as error:
-        if len(part) > 1:
-            return [found for one in part for found in _answer(task, model, [one])]
+        if len(requests) > 1:
+            return [found for one in requests for found in _answer(task, model, [one])]
         return [{"error": " ".join(str(error).split())}]
 
 
-def _read(path: Path, task: _Task) -> Iterator[Request]:
-    known = (*task.needed, *task.optional)
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+def _read(path: Path, task: RequestTask) -> Iterator[Request]:
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1] if not lines[-1].strip() else lines, 1):
         try:
-            request = json.loads(line)
+            request = _parsed(line)
+            task.check(request)
         except ValueError as error:
-            raise ValueError(f"{path}:{number}: not JSON ({error}); mend the line") from None
-        if not isinstance(request, dict):
-            raise ValueError(f"{path}:{number}: give an object such as {{{', '.join(known)}}}")
-        for key in request:
-            if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean '{close[0]}'?" if close else "drop it;"
-                raise ValueError(
-                    f"{path}:{number}: unknown key '{key}'; {hint} known: {', '.join(known)}"
-                )
-        missing = [key for key in task.needed if key not in request]
-        if missing:
-            raise ValueError(f"{path}:{number}: no {' and no '.join(missing)}; add it")
+            raise ValueError(f"{path}:{number}: {error}") from None
         yield request
+
+
+def _parsed(line: bytes) -> Request:
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from None
+    try:
+        request = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error}); mend the line") from None
+    try:
+        json.dumps(request, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair, which is no text; drop it") from None
+    return request
 
 
 def _resume(out: Path, asked: Sequence[Request]) -> list[Request]:
@@ -112,116 +109,18 @@ def _resume(out: Path, asked: Sequence[Request]) -> list[Request]:
         out.parent.mkdir(parents=True, exist_ok=True)
         return []
     content = out.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with out.open("r+b") as file:
-            file.truncate(len(whole))
-    other = f"{out} holds other results: give another --out, or remove it"
+    *lines, rest = content.split(b"\n")
     try:
-        done = [json.loads(line) for line in whole.decode().splitlines()]
+        done = [json.loads(line) for line in lines]
         same = [line["request"] for line in done] == list(asked[: len(done)])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(other) from None
+        same, done = False, []
+    if same and rest:  # the next result, cut short, or something of the user's
+        whole = _line(len(done), asked[len(done)], {})[:-2] if len(done) < len(asked) else b""
+        same = rest.startswith(whole) if len(rest) > len(whole) else whole.startswith(rest)
     if not same:
-        raise ValueError(other)
+        raise ValueError(f"{out} holds other things: give another --out, or remove it")
+    if rest:
+        with out.open("r+b") as file:
+            file.truncate(len(content) - len(rest))
     return done
-
-
-def _caption(model: Model, requests: Sequence[Request]) -> list[Any]:
-    return model.caption_batch([r["video"] for r in requests])
-
-
-def _ask(model: Model, requests: Sequence[Request]) -> list[Any]:
-    if any(r.get("choices") for r in requests):
-        return [model.ask(r["video"], r["question"], r.get("choices") or ()) for r in requests]
-    return model.ask_batch([r["video"] for r in requests], [r["question"] for r in requests])
-
-
-def _chat(model: Model, requests: Sequence[Request]) -> list[Any]:
-    answers = []
-    for request in requests:
-        talk = model.chat(request["video"])
-        answers.append([talk.ask(question) for question in request["questions"]])
-    return answers
-
-
-def _recognize(model: Model, requests: Sequence[Request]) -> list[Any]:
-    ranked = [
-        model.recognize(r["video"], r["labels"], normalise=r.get("normalise", False))
-        for r in requests
-    ]
-    return [[asdict(score) for score in scores] for scores in ranked]
-
-
-def _locate(model: Model, requests: Sequence[Request]) -> list[Any]:
-    found = locate(model, [r["video"] for r in requests], [r["event"] for r in requests])
-    return [asdict(time) for time in found]
-
-
-def _events(model: Model, requests: Sequence[Request]) -> list[Any]:
-    found: list[Any] = [None] * len(requests)
-    for asks in (False, True):
-        rows = [i for i, r in enumerate(requests) if ("start" in r) == asks]
-        videos = [requests[i]["video"] for i in rows]
-        if asks:
-            times = [Time(requests[i]["start"], requests[i].get("end")) for i in rows]
-            said: list[Any] = list(describe(model, videos, times))
-        else:
-            said = [[asdict(event) for event in events] for events in list_events(model, videos)]
-        for i, each in zip(rows, said, strict=True):
-            found[i] = each
-    return found
-
-
-def _generate(model: Model, requests: Sequence[Request]) -> list[Any]:
-    from data.writing import check_target, write_video
-
-    for request in requests:
-        check_target(Path(request["out"]))
-    made = []
-    for r in requests:
-        options = {key: r[key] for key in r if key not in ("prompt", "out")}
-        made.append(model.generate(r.get("prompt"), **options))
-    for clip, request in zip(made, requests, strict=True):
-        write_video(clip, Path(request["out"]))
-    return [request["out"] for request in requests]
-
-
-def _continue(model: Model, requests: Sequence[Request]) -> list[Any]:
-    from data.writing import check_target, write_video
-
-    for r in requests:
-        check_target(Path(r["out"]))
-        clip = model.continue_video(r["video"], r["seconds"], r.get("prompt"), r.get("seed", 0))
-        write_video(clip, Path(r["out"]))
-    return [r["out"] for r in requests]
-
-
-def _infill(model: Model, requests: Sequence[Request]) -> list[Any]:
-    from data.writing import check_target, write_video
-
-    for r in requests:
-        check_target(Path(r["out"]))
-        stills = read_stills(model, [Path(p) for p in r["stills"]], r.get("times"))
-        way = Sampling(video=Draw(min_p=0.2), guidance=r.get("guidance", 2.0), context_guidance=1.5)
-        clip = model.infill(stills, r.get("prompt"), r.get("seed", 0), way)
-        write_video(clip, Path(r["out"]))
-    return [r["out"] for r in requests]
-
-
-_DRAWS = ("seconds", "seed", "guidance", "temperature", "top_k", "top_p", "min_p")
-TASKS = {
-    "caption": _Task(("video",), (), _caption),
-    "ask": _Task(("video", "question"), ("choices",), _ask),
-    "chat": _Task(("video", "questions"), (), _chat),
-    "recognize": _Task(("video", "labels"), ("normalise",), _recognize),
-    "locate": _Task(("video", "event"), (), _locate),
-    "events": _Task(("video",), ("start", "end"), _events),
-    "generate": _Task(
-        ("out",),
-        ("prompt", *_DRAWS, "tokens_per_frame", "candidates", "negative", "overlap"),
-        _generate,
-    ),
-    "continue": _Task(("video", "seconds", "out"), ("prompt", "seed"), _continue),
-    "infill": _Task(("stills", "out"), ("times", "prompt", "seed", "guidance"), _infill),
-}

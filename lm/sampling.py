@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
 from functools import partial
+from operator import index
 
 import torch
 from torch import Tensor
@@ -303,11 +304,11 @@ def _open(
             f"than fit (context {context}): shorten the text, give a shorter clip, or read and "
             "generate at fewer tokens a frame"
         )
-    if seed not in SEEDS:
+    if not hasattr(seed, "__index__") or index(seed) not in SEEDS:
         raise ValueError(f"seed={seed}: give a whole number from {SEEDS.start} to {SEEDS.stop - 1}")
     state.own = True
     goal = None if num_items is None else len(state.items) + num_items
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(index(seed))
     luck = torch.rand(context, generator=generator, dtype=torch.float64)
     spare = torch.rand(2, context, generator=generator, dtype=torch.float64)
     return Stream(state, limit, goal, follow, luck, spare)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lm.batches import pad
+from lm.cache import Cache
 from lm.document import Document, Task, Text, Video
 from lm.grammar import Grammar
 from lm.loss import token_losses
@@ -46,9 +47,7 @@ def score_texts(
         ValueError: a prompt and candidate do not fit the context.
     """
     vocabulary = grammar.vocabulary
-    stop = vocabulary.special("<stop>")
-    spelled = [[*vocabulary.encode_text(text), stop] for text in candidates]
-    longest = max(len(ids) for ids in spelled)
+    longest = max(len(vocabulary.encode_text(text)) + 1 for text in candidates)
     needed = max(len(ids) for ids in prompts) + longest
     if needed > model.config.context:
         raise ValueError(
@@ -57,13 +56,26 @@ def score_texts(
         )
     rows = [(ids, read_prompt(grammar, ids)[1]) for ids in prompts]
     cache, hidden = prefill(model, rows, room=longest)
-    count = len(candidates)
-    copies = torch.arange(len(prompts)).repeat_interleave(count)
+    return score_next(model, vocabulary, cache, hidden, candidates)
+
+
+@torch.inference_mode()
+def score_next(
+    model: Decoder, vocabulary: Vocabulary, cache: Cache, hidden: Tensor, candidates: List[str]
+) -> tuple[Tensor, Tensor]:
+    """`score_texts` after prompts that were read: `cache` holds them, with room for a candidate.
+
+    hidden: (prompts, D), the states after their last tokens.
+    """
+    stop, count = vocabulary.special("<stop>"), len(candidates)
+    spelled = [[*vocabulary.encode_text(text), stop] for text in candidates]
+    longest = max(len(ids) for ids in spelled)
+    copies = torch.arange(len(hidden)).repeat_interleave(count)
     cache = cache.select(copies)
     targets = torch.full((count, longest), stop)
     for i, ids in enumerate(spelled):
         targets[i, : len(ids)] = torch.tensor(ids)
-    targets = targets.repeat(len(prompts), 1).to(hidden.device)  # (B, L)
+    targets = targets.repeat(len(hidden), 1).to(hidden.device)  # (B, L)
     lengths = torch.tensor([len(ids) for ids in spelled], device=hidden.device)
     states = hidden[copies][:, None]  # (B, 1, D)
     if longest > 1:
@@ -73,8 +85,8 @@ def score_texts(
     logits = model.logits(states, 0, vocabulary.video_start)[..., ids]
     columns = torch.where(targets == stop, 0, targets - vocabulary.text_start + 1)
     scores = logits.log_softmax(-1).gather(-1, columns[..., None])[..., 0]
-    inside = torch.arange(longest, device=hidden.device) < lengths.repeat(len(prompts))[:, None]
-    return (scores * inside).sum(-1).view(len(prompts), count), lengths
+    inside = torch.arange(longest, device=hidden.device) < lengths.repeat(len(hidden))[:, None]
+    return (scores * inside).sum(-1).view(len(hidden), count), lengths
 
 
 @torch.inference_mode()

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from data.clip import Clip
 from lm.framing import Framing
 from tokenizer.codec import Codec
 from tokenizer.tokens import VideoTokens
 
+MOMENT = 1.0  # seconds that a picture without a frame rate lasts
 Seen = Clip | VideoTokens | str | Path  # what can be shown to a model
 ROWS = 64  # clips encoded side by side
 
@@ -52,6 +56,46 @@ def read_videos(
             for (i, _), tokens in zip(part, encoded, strict=True):
                 done[i] = tokens.keep(most)
     return [done[i] for i in range(len(videos))]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds of a video, and seconds in what a model sees of it, which may be quicker.
+
+    seen, true: of each frame and of the end, float64 (T + 1,).
+    """
+
+    seen: np.ndarray
+    true: np.ndarray
+
+    @classmethod
+    def of(cls, framing: Framing, video: Clip | VideoTokens) -> Clock:
+        """Of what `read_videos` makes of a video; tokens are seen as they are."""
+        true = video.timestamps
+        if isinstance(video, VideoTokens):
+            return cls(_with_end(true), _with_end(true))
+        kept = framing.kept_times(video)
+        fps = framing.main.fps
+        seen = torch.arange(len(kept), dtype=torch.float64) / float(fps or 1)
+        same = len(kept) == len(true) and torch.equal(kept, true)
+        ends = _with_end(true)
+        seen = kept - kept[0] if same else seen
+        return cls(_with_end(seen), np.append(kept.numpy(), ends[-1]))
+
+    def in_video(self, seconds: float) -> float:
+        """A second of the video, to the millisecond, within its length."""
+        return round(float(np.interp(seconds, self.seen, self.true)), 3)
+
+    def as_seen(self, seconds: float) -> float:
+        """A second in what the model sees, to the millisecond, within its length."""
+        return round(float(np.interp(seconds, self.true, self.seen)), 3)
+
+
+def _with_end(times: Tensor) -> np.ndarray:
+    """Seconds of frames and the second at which the last one ends."""
+    values = times.double().numpy()
+    step = (values[-1] - values[0]) / (len(values) - 1) if len(values) > 1 else MOMENT
+    return np.append(values, values[-1] + step)
 
 
 def as_clip(video: Clip | str | Path) -> Clip:

@@ -8,7 +8,7 @@ import pytest
 from data.clip import Clip
 from data.writing import write_video
 from kinolex import main
-from lm import commands, film_commands
+from lm import commands, evaluate_command, film_commands
 from lm.tasks import Model
 
 
@@ -65,15 +65,15 @@ def test_ask_and_recognize(saved: Path, video: Path) -> None:
 
 
 def test_generate(saved: Path, tmp_path: Path) -> None:
-    film = film_commands.generate("a red ball", tmp_path / "out.gif", saved, seed=2)
+    film = film_commands.generate(tmp_path / "out.gif", saved, "a red ball", seed=2)
     assert (film.num_frames, film.height, film.width, film.seconds) == (4, 16, 24, 1.0)
-    again = film_commands.generate("a red ball", tmp_path / "again.gif", saved, seed=2)
+    again = film_commands.generate(tmp_path / "again.gif", saved, "a red ball", seed=2)
     assert (tmp_path / "out.gif").read_bytes() == Path(again.out).read_bytes()
 
 
 def test_evaluate_writes_its_figures(saved: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "figures.json"
-    found = commands.evaluate("scenes:easy", saved, num_clips=2, num_films=1, out=out)
+    found = evaluate_command.evaluate("scenes:easy", saved, num_clips=2, num_films=1, out=out)
     assert found.value("caption_exact") in (0.0, 0.5, 1.0)
     assert out.is_file() and found.protocol["source"].startswith("scenes:easy")
 
@@ -81,9 +81,9 @@ def test_evaluate_writes_its_figures(saved: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     nobody = tmp_path / "nobody"
     with pytest.raises(ValueError, match="suffix '.avi'"):
-        film_commands.generate("a ball", tmp_path / "a.avi", nobody)
+        film_commands.generate(tmp_path / "a.avi", nobody, "a ball")
     with pytest.raises(IsADirectoryError, match="give the name of a file"):
-        commands.evaluate("scenes:easy", nobody, out=tmp_path)
+        evaluate_command.evaluate("scenes:easy", nobody, out=tmp_path)
 
 
 def test_missing_files_are_named(saved: Path, tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from data.scenes.hiding import QUIET, RARE, hide_event
 from data.scenes.oracle import Oracle
 from data.writing import write_film, write_video
 from lm.long.answer import Evidence, TimedText, conclude, is_polar, joined, way_to_combine
-from lm.long.asking import NAMES, Long, answer_long
+from lm.long.asking import Long, answer_long
 from lm.long.memory import Memory, unlike
 from lm.long.parts import BATCH, Footage, Part, Timed, Wanted, at_rate, in_units, overlapping
 from lm.long.query import Query
 from lm.long.reader import Scored, Told
+from lm.long.rolling import Room
 from lm.long.strategies import hierarchy, keyframes, told_within
 from lm.tasks import Model
 from tokenizer.tokens import VideoTokens
@@ -48,6 +49,34 @@ class Listed:
                 yield Part(number, tokens, float(number), number + 1.0)
 
 
+class Held:
+    """A made reading that goes on and sees the last block it read, and, if told so, all before."""
+
+    def __init__(self, first: VideoTokens, remembers: bool = False) -> None:
+        self.remembers, self.seen, self.tokens = remembers, list[int](), 0
+        for codes in first.codes:
+            self._take(codes)
+
+    def _take(self, codes: Tensor) -> int:
+        self.seen.append(int(codes[0]))
+        self.tokens += len(codes)
+        return len(codes)
+
+    def read(self, block: VideoTokens) -> int:
+        return self._take(block.codes[0])
+
+    def score(self, question: str, choices: Sequence[str]) -> Scored:
+        sees = EVENT in (self.seen if self.remembers else self.seen[-2:])
+        scores = {c: -0.01 if sees and c in ("spins", "yes") else -9.0 for c in choices}
+        return Scored(scores, len(choices))
+
+    def answer(self, question: str) -> Told:
+        return Told("spins" if self.seen[-1] == EVENT else "rests", 1, -0.5)
+
+    def caption(self) -> Told:
+        return Told(f"holds {self.seen[-1]}", 1)
+
+
 class Knowing:
     """A reader that sees what a made part holds: the event spins, nothing else does any choice."""
 
@@ -71,6 +100,9 @@ class Knowing:
 
     def caption(self, videos: Sequence[VideoTokens]) -> list[Told]:
         return [Told(f"holds {int(v.codes[0][0])}", LENGTH + 2) for v in videos]
+
+    def roll(self, first: VideoTokens, room: Room) -> Held:
+        return Held(first)
 
     def features(self, tokens: VideoTokens) -> Tensor:
         return torch.nn.functional.one_hot(tokens.codes[0], 99).float().flatten()
@@ -225,7 +257,7 @@ def test_a_memory_keeps_coarse_tokens() -> None:
     for part in Listed(list(range(9))).read():
         memory.add(part)
     assert [len(kept.part.tokens.codes[0]) for kept in memory.kept] == [2] * 4
-    assert Long.parse("memory=8@2") == Long("memory", 8, None, 2)
+    assert Long.parse("recall=8@2") == Long("recall", 8, None, 2)
 
 
 def test_unlike_is_a_distance_of_looks() -> None:
@@ -238,7 +270,7 @@ def test_unlike_is_a_distance_of_looks() -> None:
 # Strategies
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("window", "aggregate")])
+@pytest.mark.parametrize("name", ["chunks", "keyframes", "hierarchy", "recall", "summary"])
 @pytest.mark.parametrize("at", [0, 5, 8])
 def test_strategies_find_the_event_where_it_is(name: str, at: int) -> None:
     contents, (start, end) = quiet_with_event(at=at)
@@ -297,7 +329,7 @@ class Naming(Knowing):
         return {c: math.log(share if i == seen % 10 else 0.01) for i, c in enumerate(choices)}
 
 
-@pytest.mark.parametrize("name", ["chunks", "keyframes", "hierarchy", "memory"])
+@pytest.mark.parametrize("name", ["chunks", "keyframes", "hierarchy", "recall"])
 def test_scenes_vote_by_their_length(name: str) -> None:
     contents = [0] * 3 + [1] * 10 + [0] * 4
     found = answer_long(Naming(), Listed(contents), "what?", CHOICES, Long.parse(f"{name}/vote"))
@@ -402,7 +434,8 @@ def test_captions_that_repeat_are_one() -> None:
         "aggregate",
         "chunks/mean",
         "chunks=4@2",
-        "memory=@x",
+        "recall=@x",
+        "memory=4@2",
     ],
 )
 def test_what_is_no_strategy_is_named(text: str) -> None:
@@ -443,10 +476,12 @@ def kinolex_prompt(model: Model, tokens: VideoTokens, question: str) -> list[int
         "chunks=2",
         "keyframes",
         "hierarchy",
-        "memory=36",
-        "memory=24@1",
+        "recall=36",
+        "recall=24@1",
         "summary=8",
         "window",
+        "memory",
+        "overlap",
         "aggregate=3",
     ],
 )
@@ -465,9 +500,9 @@ def test_a_model_reads_every_way(model: Model, long: str) -> None:
         assert (ends[0][0], ends[-1][1]) == (0, 5.5)
 
 
-def test_memory_reads_no_more_for_a_longer_video(model: Model) -> None:
+def test_a_recall_reads_no_more_for_a_longer_video(model: Model) -> None:
     short, longer = (
-        model.ask(noise(n), "what colour is it?", ("red", "blue"), long="memory=36")
+        model.ask(noise(n), "what colour is it?", ("red", "blue"), long="recall=36")
         for n in (40, 160)
     )
     assert short.tokens == longer.tokens

@@ -150,14 +150,27 @@ def parts_size(found: Plan) -> int:
     return -(-180 // way(found, "chunks").readings)
 
 
-def test_a_memory_and_a_window_are_counted_reading_by_reading() -> None:
+def test_a_recall_and_overlapping_parts_are_counted_reading_by_reading() -> None:
     found = plan("10:00", 24, "64x64", context=1000, text=100)
-    chunks, memory, window = (way(found, name) for name in ("chunks", "memory", "window"))
+    chunks, recall, overlap = (way(found, name) for name in ("chunks", "recall", "overlap"))
     assert chunks.readings > 2 and chunks.tokens_each <= 1000
-    held = memory.readings * memory.largest.codes
-    assert held <= 2560 < held + memory.largest.codes  # a part more breaks the budget
+    held = recall.readings * recall.largest.codes
+    assert held <= 2560 < held + recall.largest.codes  # a part more breaks the budget
+    assert overlap.tokens_each <= 1000
+    assert 1.8 * chunks.tokens < overlap.tokens < 2.2 * chunks.tokens
+
+
+def test_what_rolls_reads_every_block_once() -> None:
+    found, codes = plan("10:00", 24, "64x64", context=1000, text=100), 1800 * 32  # 4 a frame
+    window, memory = way(found, "window"), way(found, "memory")
+    at_once = -(-1800 // way(found, "chunks").readings)  # blocks of a part that fits
     assert window.tokens_each <= 1000
-    assert 1.8 * chunks.tokens < window.tokens < 2.2 * chunks.tokens
+    assert window.readings == 1800 - at_once + 1 == memory.readings
+    asked = 1 + 5 + 100  # `</video>`, marks of question and answer, their words
+    assert window.tokens == window.tokens_each + (window.readings - 1) * (32 + 1 + asked)
+    assert memory.tokens == window.tokens
+    opening = 2 + window.largest.header - 1  # <begin>, <watch> and the header, once
+    assert window.tokens == opening + codes + 1800 + window.readings * asked
 
 
 @pytest.mark.parametrize("context", [700, 4096, 100_000])
@@ -218,7 +231,7 @@ def test_a_model_reads_what_its_plan_says(model: Model, saved: Path, rate: float
     assert chunks.fits and isinstance(model.ask(parts[-1], QUESTION), str)  # as it says
 
 
-@pytest.mark.parametrize("long", ["chunks", "window", "memory", "aggregate"])
+@pytest.mark.parametrize("long", ["chunks", "window", "memory", "recall", "overlap", "aggregate"])
 def test_what_is_planned_is_what_is_spent(model: Model, saved: Path, long: str) -> None:
     clip, choices = noise(31, 4, 16, 24), ("a red ball", "a blue one")
     words = sum(len(model.vocabulary.encode_text(text)) for text in (QUESTION, *choices))
@@ -341,5 +354,5 @@ def test_eleven_hours_are_planned_whatever_the_context() -> None:
     """Frames that are hours apart have no header: thinning stops before."""
     for context in (40, 256, 4096):
         found = plan("11:00:00", 1, "64x64", context=context)
-        assert len(found.ways) == 8
+        assert len(found.ways) == 10
         assert found.pick == (None if context == 40 else "chunks")

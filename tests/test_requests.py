@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from data.clip import Clip
+from data.reading import read_clip
 from data.writing import write_video
 from kinolex import COMMANDS, main
 from lm.model import Decoder
 from lm.requests import TASKS, run_requests
+from lm.sampling import Draw, Sampling
 from lm.tasks import Model
 
 
@@ -46,17 +48,25 @@ def test_every_direction_takes_requests() -> None:
 def requests_of(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
     clip = str(folder / "0.gif")
     return {
-        "caption": [{"video": clip}],
+        "caption": [{"video": clip}, {"video": clip, "long": "chunks=2"}],
         "ask": [
             {"video": clip, "question": "what?"},
             {"video": clip, "question": "what?", "choices": ["red", "blue"]},
+            {"video": clip, "question": "what?", "choices": ["red", "blue"], "long": "window=2"},
         ],
-        "chat": [{"video": clip, "questions": ["what?", "and then?"]}],
+        "chat": [{"videos": [clip], "questions": ["what?", "and then?"]}],
         "recognize": [{"video": clip, "labels": ["falls", "rises"], "normalise": True}],
         "locate": [{"video": clip, "event": "it stops"}],
         "events": [{"video": clip}, {"video": clip, "start": 0.0, "end": 0.5}],
-        "generate": [{"prompt": "red", "out": str(out / "g.gif"), "seed": 2, "negative": "blue"}],
-        "continue": [{"video": clip, "seconds": 0.5, "out": str(out / "c.gif")}],
+        "generate": [
+            {"prompt": "red", "out": str(out / "g.mkv"), "seed": 2, "negative": "blue"},
+            {"out": str(out / "any.mkv"), "seed": 3},
+        ],
+        "continue": [
+            {"video": clip, "seconds": 0.5, "out": str(out / "c.mkv")},
+            {"video": clip, "seconds": 0.5, "out": str(out / "d.mkv"), "temperature": 0.0}
+            | {"guidance": 3.0, "prompt": "red", "min_p": 0.0},
+        ],
         "infill": [{"stills": [str(folder / "0.png")], "out": str(out / "i.gif"), "seed": 1}],
     }
 
@@ -73,12 +83,25 @@ def test_requests_are_answered_as_the_command_does(folder: Path, task: str, tmp_
     model, clip = Model.load(folder / "m"), folder / "0.gif"
     if task == "caption":
         assert found[0]["result"] == model.caption(clip)
+        told = model.caption(clip, long="chunks=2")
+        assert found[1]["result"] == json.loads(json.dumps(asdict(told)))
     elif task == "ask":
         assert found[1]["result"] == model.ask(clip, "what?", ["red", "blue"])
+        told = model.ask(clip, "what?", ["red", "blue"], long="window=2")
+        assert found[2]["result"] == json.loads(json.dumps(asdict(told)))
+        assert found[2]["result"]["readings"] == 2
     elif task == "locate":
         assert found[0]["result"]["start"] == model.locate(clip, "it stops").start
-    elif task in ("generate", "continue", "infill"):
-        assert Path(asked[0]["out"]).stat().st_size > 0
+    elif task == "generate":
+        expected = model.generate("red", seed=2, negative="blue"), model.generate(None, seed=3)
+        for request, film in zip(asked, expected, strict=True):
+            assert torch.equal(read_clip(request["out"]).frames, film.frames)
+    elif task == "continue":
+        greedy = Sampling(video=Draw(0.0), guidance=3.0)
+        expected = model.continue_video(clip, 0.5, "red", 0, greedy)
+        assert torch.equal(read_clip(asked[1]["out"]).frames, expected.frames)
+    elif task == "infill":
+        assert len(read_clip(asked[0]["out"])) == 4
 
 
 def test_one_bad_request_does_not_keep_others_from_being_answered(
@@ -94,6 +117,18 @@ def test_one_bad_request_does_not_keep_others_from_being_answered(
     assert "none.gif" in found[1]["error"] and "result" in found[0] and "result" in found[2]
 
 
+def test_a_strategy_that_is_none_spoils_its_own_request_alone(folder: Path, tmp_path: Path) -> None:
+    clip = str(folder / "0.gif")
+    asked = [{"video": clip, "long": long} for long in ("chunks", "some")] + [{"video": clip}]
+    report = run_requests(
+        "caption", written(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl", folder / "m"
+    )
+    assert (report.answered, report.failed) == (2, 1)
+    found = results(tmp_path / "out.jsonl")
+    assert "choose one of chunks" in found[1]["error"]
+    assert found[0]["result"]["readings"] == 1 and isinstance(found[2]["result"], str)
+
+
 def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
     asked = [{"video": str(folder / f"{i % 3}.gif")} for i in range(5)]
     source, out = written(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl"
@@ -105,7 +140,7 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == whole
     assert run_requests("caption", source, out, folder / "m").resumed_at == 5
     written(source, asked[::-1])
-    with pytest.raises(ValueError, match="holds other results"):
+    with pytest.raises(ValueError, match="holds other things"):
         run_requests("caption", source, out, folder / "m")
     assert out.read_bytes() == whole
 
@@ -117,6 +152,11 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
         ("[]", "give an object"),
         ('{"video": "a", "qestion": "b"}', "did you mean 'question'"),
         ('{"video": "a"}', "no question; add it"),
+        ('{"video": 1, "question": "b"}', "video=1: give a text"),
+        ('{"video": null, "question": "b"}', "video=None: give a text"),
+        ('{"video": "a", "question": "b", "choices": [1]}', "choices=.* a list of texts"),
+        ('{"video": "a", "question": "\\ud800"}', "half of a surrogate pair"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_lines_that_are_no_requests_are_named(
@@ -126,3 +166,86 @@ def test_lines_that_are_no_requests_are_named(
     with pytest.raises(ValueError, match=message) as error:
         run_requests("ask", tmp_path / "in.jsonl", tmp_path / "out.jsonl", folder / "m")
     assert "in.jsonl:1" in str(error.value)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "line", "message"),
+    [
+        ("continue", {"video": "a", "seconds": "1", "out": "b.mp4"}, "seconds='1': give a number"),
+        ("generate", {"out": 5}, "out=5: give a text"),
+        ("generate", {"out": "a.mp4", "seed": 1.5}, "seed=1.5: give a whole number"),
+        ("generate", {"out": "a.mp4", "seed": True}, "seed=True: give a whole number"),
+        ("generate", {"out": "a.mp4", "guidance": float("nan")}, "guidance=nan: give a number"),
+        ("generate", {"out": "a.mp4", "top_p": 10**400}, "top_p=1000"),
+        ("events", {"video": "a", "start": "1"}, "start='1': give a number"),
+        ("locate", {"video": "a", "event": ["b"]}, "event=.* give a text"),
+        ("chat", {"videos": ["a"], "questions": "ab"}, "questions='ab': give a list of texts"),
+        ("infill", {"stills": [], "out": "a.mp4"}, "stills=.* a list of texts"),
+    ],
+)
+def test_settings_of_another_kind_are_named(
+    folder: Path, tmp_path: Path, task: str, line: dict[str, Any], message: str
+) -> None:
+    written(tmp_path / "in.jsonl", [line])
+    with pytest.raises(ValueError, match=message):
+        run_requests(task, tmp_path / "in.jsonl", tmp_path / "out.jsonl", folder / "m")
+
+
+@pytest.mark.parametrize("precious", [b"my notes", b"my notes\n", b"one\ntwo", b"\x00\xff", b'{"l'])
+def test_other_files_are_not_written_over(folder: Path, tmp_path: Path, precious: bytes) -> None:
+    source = written(tmp_path / "in.jsonl", [{"video": str(folder / "0.gif")}])
+    out = tmp_path / "out.jsonl"
+    out.write_bytes(precious)
+    if precious == b'{"l':  # as a result begins
+        assert run_requests("caption", source, out, folder / "m").answered == 1
+        return
+    with pytest.raises(ValueError, match="holds other things"):
+        run_requests("caption", source, out, folder / "m")
+    assert out.read_bytes() == precious
+    with pytest.raises(ValueError, match="holds the requests"):
+        run_requests("caption", source, source, folder / "m")
+
+
+def test_lines_end_at_line_feeds_alone(folder: Path, tmp_path: Path) -> None:
+    question = "what\u2028is\x85it?"
+    asked = [{"video": str(folder / "0.gif"), "question": question}] * 2
+    source = tmp_path / "in.jsonl"
+    text = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in asked)
+    source.write_bytes(("\ufeff" + text).encode())
+    out = tmp_path / "out.jsonl"
+    assert run_requests("ask", source, out, folder / "m").answered == 2
+    assert run_requests("ask", source, out, folder / "m").resumed_at == 2
+    source.write_bytes(b'{"video": "\xff", "question": "a"}')
+    with pytest.raises(ValueError, match=r"in.jsonl:1: not UTF-8 \(byte 12\)"):
+        run_requests("ask", source, out, folder / "m")
+
+
+def test_settings_of_captions(folder: Path, tmp_path: Path) -> None:
+    clip = str(folder / "0.gif")
+    asked = [
+        {"video": clip, "samples": 3, "seed": 5},
+        {"video": clip, "beams": 2},
+        {"video": clip, "beams": 2, "samples": 2},
+        {"video": clip, "long": None},
+    ]
+    source = written(tmp_path / "in.jsonl", asked)
+    report = run_requests("caption", source, tmp_path / "out.jsonl", folder / "m")
+    found, model = results(tmp_path / "out.jsonl"), Model.load(folder / "m")
+    assert (report.answered, report.failed) == (3, 1)
+    assert found[0]["result"] == model.captions(clip, 3, seed=5)
+    assert found[1]["result"] == model.best_captions(clip, 2)[0].text
+    assert "one at a time" in found[2]["error"]
+    assert found[3]["result"] == model.caption(clip)
+
+
+def test_names_may_stand_in_one_text(folder: Path, tmp_path: Path) -> None:
+    clip = str(folder / "0.gif")
+    asked = [
+        {"video": clip, "labels": "falls, rises"},
+        {"video": clip, "labels": ["falls", "rises"]},
+    ]
+    source = written(tmp_path / "in.jsonl", asked)
+    run_requests("recognize", source, tmp_path / "out.jsonl", folder / "m")
+    first, second = (line["result"] for line in results(tmp_path / "out.jsonl"))
+    assert first == second and {score["label"] for score in first} == {"falls", "rises"}

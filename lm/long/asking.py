@@ -3,10 +3,12 @@
     chunks[=frames]   every part for itself, none longer than trained
     keyframes         the first part of each scene
     hierarchy         keyframes, then a quarter of the doubtful scenes, then all of them
-    memory[=tokens]   parts that a memory of so many tokens holds at the end, the like ones merged;
-                      `memory=1280@16` keeps the first 16 tokens of a block
+    window[=frames]   every block once, with the last ones still in mind; asked after each
+    memory[=tokens]   every block once, beside so many tokens that all before it were merged into
+    recall[=tokens]   parts that so many tokens hold at the end, of neighbours alike only one;
+                      `recall=1280@16` keeps the first 16 tokens of a block
     summary[=tokens]  the last part, beside the captions of those before it
-    window[=frames]   parts that overlap by half
+    overlap[=frames]  parts that overlap by half
     aggregate=frames  so many consecutive frames as one, then every part
 
 Each but `hierarchy` and `summary` may be followed by `/vote` or `/maximum`, see `conclude`.
@@ -24,14 +26,26 @@ from lm.long.memory import BUDGET
 from lm.long.parts import Footage, Part, Parts, window_step
 from lm.long.query import Query
 from lm.long.reader import ModelReader, Reader
+from lm.long.rolling import Room, rolling_captions, rolling_evidence
 from lm.long.strategies import every_part, hierarchy, keyframes, remembered, summary
 from lm.watching import Seen
 
 if TYPE_CHECKING:
     from lm.tasks import Model
 
-NAMES = ("chunks", "keyframes", "hierarchy", "memory", "summary", "window", "aggregate")
-COUNTED = ("chunks", "memory", "summary", "window", "aggregate")
+NAMES = (
+    "chunks",
+    "keyframes",
+    "hierarchy",
+    "window",
+    "memory",
+    "recall",
+    "summary",
+    "overlap",
+    "aggregate",
+)
+COUNTED = ("chunks", "window", "memory", "recall", "summary", "overlap", "aggregate")
+ROLLING = ("window", "memory")  # read block by block
 TEXT_ALONE = ("hierarchy", "summary")  # answer questions, give no captions
 SUMMARY = 256  # tokens
 
@@ -43,11 +57,11 @@ class Long:
     name: str
     amount: int | None = None  # frames or tokens, by the strategy
     how: Combine | None = None  # None: as the question wants it
-    block_tokens: int | None = None  # that a memory keeps of a block; None: all
+    block_tokens: int | None = None  # that a recall keeps of a block; None: all
 
     @classmethod
     def parse(cls, text: str) -> Long:
-        """`NAME[=N][/vote|/maximum]`, for a memory also `=N@K`.
+        """`NAME[=N][/vote|/maximum]`, for a recall also `=N@K`.
 
         Raises:
             ValueError: no such strategy, or a number where there is none.
@@ -62,7 +76,7 @@ class Long:
             raise ValueError(f"long={text!r}: after / stands vote or maximum")
         given = [each for each in (number, rate) if each]
         wrong = any(not each.isdecimal() or int(each) < 1 for each in given)
-        if wrong or (numbers and name not in COUNTED) or (rate and name != "memory"):
+        if wrong or (numbers and name not in COUNTED) or (rate and name != "recall"):
             raise ValueError(
                 f"long={text!r}: a whole number of at least 1 may follow {', '.join(COUNTED)}"
             )
@@ -74,14 +88,40 @@ class Long:
     def footage(self, video: Seen, model: Model) -> Footage:
         """The video in the parts that this strategy reads."""
         framing, block = model.framing, model.codec.block_frames
+        if self.name in ROLLING:
+            return Footage(video, model.codec, framing, block, chained=True)
         frames = framing.max_frames
-        if self.name in ("chunks", "window") and self.amount is not None:
+        if self.name in ("chunks", "overlap") and self.amount is not None:
             frames = self.amount
         step = None
-        if self.name == "window":
+        if self.name == "overlap":
             step = window_step(frames, block)
         unit = self.amount or 1 if self.name == "aggregate" else 1
         return Footage(video, model.codec, framing, frames, step, unit)
+
+    def room(self, block_frames: int, block_tokens: int, trained_frames: int) -> Room | None:
+        """What is held of a video that is read block by block; None for the other strategies.
+
+        Args:
+            block_frames: Of the codec.
+            block_tokens: Most codes of a block.
+            trained_frames: Of the longest clip that the model knows.
+
+        Raises:
+            ValueError: more than the model knows, or no whole blocks.
+        """
+        blocks = max(1, trained_frames // block_frames)
+        if self.name == "memory":
+            return Room.of_memory(blocks, block_tokens, self.amount)
+        if self.name != "window":
+            return None
+        frames = self.amount or blocks * block_frames
+        if frames % block_frames or frames > blocks * block_frames:
+            raise ValueError(
+                f"window={frames}: give a multiple of {block_frames} frames up to "
+                f"{blocks * block_frames}, as long as the model's clips"
+            )
+        return Room.of_window(frames // block_frames, block_tokens)
 
 
 def ask_long(
@@ -100,14 +140,22 @@ def ask_long(
         ValueError: an empty question, or no such strategy.
     """
     way = Long.parse(long)
-    return answer_long(ModelReader(model), way.footage(video, model), question, choices, way)
+    footage, room = way.footage(video, model), _room(way, model)
+    return answer_long(ModelReader(model), footage, question, choices, way, room)
 
 
 def answer_long(
-    reader: Reader, video: Parts, question: str, choices: Sequence[str], way: Long
+    reader: Reader,
+    video: Parts,
+    question: str,
+    choices: Sequence[str],
+    way: Long,
+    room: Room | None = None,
 ) -> LongAnswer:
-    """`ask_long` with any reader."""
+    """`ask_long` with any reader; `room` is what `Long.room` gives."""
     query = Query.of(reader, question, choices, way.how)
+    if room is not None:
+        return query.conclude(rolling_evidence(query, video, room))
     if way.name == "hierarchy":
         return hierarchy(query, video)
     if way.name == "summary":
@@ -126,15 +174,24 @@ def caption_long(model: Model, video: Seen, long: str = "chunks") -> LongAnswer:
         raise ValueError(f"long={long!r} answers questions: caption with chunks or keyframes")
     reader = ModelReader(model)
     query = Query(reader)
-    parts = (part for part, _ in _chosen(reader, way.footage(video, model), way))
-    told = joined(list(query.captions(parts)))
+    footage, room = way.footage(video, model), _room(way, model)
+    if room is not None:
+        texts = rolling_captions(query, footage, room)
+    else:
+        texts = query.captions(part for part, _ in _chosen(reader, footage, way))
+    told = joined(list(texts))
     text = "\n".join(map(str, told))
     return LongAnswer(text, None, query.tokens, query.readings, parts=told)
+
+
+def _room(way: Long, model: Model) -> Room | None:
+    framing = model.framing
+    return way.room(model.codec.block_frames, framing.max_block_tokens, framing.max_frames)
 
 
 def _chosen(reader: Reader, video: Parts, way: Long) -> Iterable[tuple[Part, float]]:
     if way.name == "keyframes":
         return keyframes(video, reader)
-    if way.name == "memory":
+    if way.name == "recall":
         return remembered(video, reader, way.amount or BUDGET, way.block_tokens)
     return every_part(video)

@@ -45,7 +45,7 @@ class Memory:
         block_tokens: int | None = None,
     ) -> None:
         if budget < 1:
-            raise ValueError(f"memory={budget}: give 1 token or more")
+            raise ValueError(f"recall={budget}: give 1 token or more")
         self.budget, self.block_tokens = budget, block_tokens
         self.kept: list[Kept] = []
         self._features = features
@@ -65,7 +65,7 @@ class Memory:
             part = replace(part, tokens=part.tokens.keep(self.block_tokens))
         if part.tokens.num_tokens > self.budget:
             raise ValueError(
-                f"memory={self.budget}: a part takes {part.tokens.num_tokens} tokens, give at "
+                f"recall={self.budget}: a part takes {part.tokens.num_tokens} tokens, give at "
                 "least as many"
             )
         looks = self._features(part.tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -23,6 +24,7 @@ from tokenizer.tokens import VideoTokens
 
 BATCH = 16  # parts coded side by side
 Timed = tuple[Tensor, float]  # a frame uint8 (3, H, W), its seconds
+Stretch = tuple[int, list[Timed], float]  # a number, frames, and the second at which they end
 Blend = Literal["mean", "first"]
 Wanted = Callable[[int], bool]
 
@@ -37,7 +39,7 @@ class Part:
     """A stretch of a video, as a model reads it."""
 
     number: int  # from 0, in order of time
-    tokens: VideoTokens  # its own times start at 0, as those of clips in training
+    tokens: VideoTokens  # times start at 0, as those of clips in training; see `Footage.chained`
     start: float  # seconds in the video
     end: float  # seconds in the video, its last frame's share included
 
@@ -65,6 +67,7 @@ class Footage:
     step: int | None = None  # frames from the start of a part to that of the next; None: `frames`
     unit: int = 1  # consecutive frames that count as one
     blend: Blend = "mean"  # how they become one
+    chained: bool = False  # parts are blocks of one stream, with its times, not clips of their own
 
     def __post_init__(self) -> None:
         for name, value in (("frames", self.frames), ("step", self.stride), ("unit", self.unit)):
@@ -80,11 +83,11 @@ class Footage:
         if isinstance(self.video, VideoTokens):
             yield from self._of_tokens(self.video, wanted)
             return
-        held: list[tuple[int, list[Timed], float]] = []
-        shown = _Shown(self._frames())
-        units = in_units(shown, self.unit, self.blend)
-        for number, (frames, end) in enumerate(overlapping(units, self.frames, self.stride)):
-            end = min(end, shown.end)  # the last unit may hold fewer frames
+        if self.chained:
+            yield from self._in_a_chain()
+            return
+        held: list[Stretch] = []
+        for number, frames, end in self._stretches():
             if wanted is not None and not wanted(number):
                 continue
             if held and len(frames) != len(held[0][1]):
@@ -95,6 +98,39 @@ class Footage:
                 yield from self._coded(held)
                 held = []
         yield from self._coded(held)
+
+    def _stretches(self) -> Iterator[Stretch]:
+        shown = _Shown(self._frames())
+        units = in_units(shown, self.unit, self.blend)
+        for number, (frames, end) in enumerate(overlapping(units, self.frames, self.stride)):
+            yield number, frames, min(end, shown.end)  # the last unit may hold fewer frames
+
+    def _in_a_chain(self) -> Iterator[Part]:
+        """Blocks, each coded by what the codec remembers of those before it."""
+        assert self.frames == self.stride == self.codec.block_frames, "a chain is of blocks"
+        state, stretches = self.codec.start(), self._stretches()
+        while held := list(islice(stretches, BATCH)):
+            frames = torch.stack([frame for _, part, _ in held for frame, _ in part])
+            codes, state = self.codec.encode_step(frames[None], state)
+            for stretch, (block,) in zip(held, codes + self.codec.finish(state), strict=True):
+                yield self._part(stretch, block, frames.shape[-2:])
+
+    def _part(self, stretch: Stretch, codes: Tensor, size: torch.Size) -> Part:
+        """A block of a chain."""
+        (number, frames, end), fps, codec = stretch, self.framing.main.fps, self.codec
+        assert fps is not None
+        first = number * codec.block_frames
+        times = torch.arange(first, first + len(frames), dtype=torch.float64) / float(fps)
+        tokens = VideoTokens(
+            codes=(codes[: self.framing.max_block_tokens],),
+            timestamps=times,
+            height=size[0],
+            width=size[1],
+            block_frames=codec.block_frames,
+            codebook_size=codec.codebook_size,
+            codec_id=codec.tokens_id,
+        )
+        return Part(number, tokens, frames[0][1], end)
 
     def _of_tokens(self, tokens: VideoTokens, wanted: Wanted | None) -> Iterator[Part]:
         size = tokens.block_frames
@@ -111,7 +147,8 @@ class Footage:
             end = float(times[stop * size]) if stop * size < len(times) else last
             if wanted is None or wanted(number):
                 start = float(part.timestamps[0])
-                own = replace(part, timestamps=part.timestamps - start)
+                zero = float(times[0]) if self.chained else start
+                own = replace(part, timestamps=part.timestamps - zero)
                 yield Part(number, own, start, end)
             if stop == len(tokens.codes):
                 return
@@ -129,7 +166,7 @@ class Footage:
         frames = ((torch.from_numpy(image).permute(2, 0, 1), time) for image, time in images)
         return at_rate(frames, float(main.fps))
 
-    def _coded(self, held: list[tuple[int, list[Timed], float]]) -> Iterator[Part]:
+    def _coded(self, held: list[Stretch]) -> Iterator[Part]:
         if not held:
             return
         assert self.framing.main.fps is not None

@@ -21,7 +21,7 @@ from lm.long.answer import (
     way_to_combine,
 )
 from lm.long.parts import Part
-from lm.long.reader import Reader, Scored
+from lm.long.reader import Reader, Rolling, Scored, Told
 
 SIDE_BY_SIDE = 32  # parts read together
 T = TypeVar("T")
@@ -64,6 +64,21 @@ class Query:
                 for (part, weight), each in zip(some, scored, strict=True)
             ]
         return found
+
+    def now(self, rolling: Rolling, start: float, end: float) -> Evidence:
+        """What a reading that goes on says of these seconds."""
+        if self.choices:
+            scored = rolling.score(self.question, self.choices)
+            self._spend([scored.tokens])
+            return Evidence(start, end, scored.scores)
+        told = self.told(rolling.answer(self.question))
+        assert told.score is not None, "a reading that goes on knows how likely its words are"
+        return Evidence(start, end, {told.text: told.score})
+
+    def told(self, told: Told) -> Told:
+        """The same, its cost counted."""
+        self._spend([told.tokens])
+        return told
 
     def captions(self, parts: Iterable[Part]) -> Iterator[TimedText]:
         """What happens in each part."""

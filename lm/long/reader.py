@@ -20,6 +20,7 @@ from lm.scoring import score_texts
 from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:
+    from lm.long.rolling import Room
     from lm.tasks import Model
 
 
@@ -37,10 +38,37 @@ class Told:
 
     text: str
     tokens: int  # read and written
+    score: float | None = None  # natural-log likelihood of the text, where it is known
+
+
+class Rolling(Protocol):
+    """A reading of a long video that goes on; answers about what it has in mind."""
+
+    tokens: int  # of video, read until now
+
+    def read(self, block: VideoTokens) -> int:
+        """Read the next block; gives the tokens it took."""
+        ...
+
+    def score(self, question: str, choices: Sequence[str]) -> Scored:
+        """How likely each choice is as the answer."""
+        ...
+
+    def answer(self, question: str) -> Told:
+        """The likeliest answer, with its likelihood."""
+        ...
+
+    def caption(self) -> Told:
+        """What happens."""
+        ...
 
 
 class Reader(Protocol):
     """Answers about short clips of tokens."""
+
+    def roll(self, first: VideoTokens, room: Room) -> Rolling:
+        """Begin to read a long video with its first blocks."""
+        ...
 
     def score(
         self, question: str, videos: Sequence[VideoTokens], choices: Sequence[str], past: str = ""
@@ -71,6 +99,12 @@ class ModelReader:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._vectors = model.codec.code_vectors().float().cpu()
+
+    def roll(self, first: VideoTokens, room: Room) -> Rolling:
+        """See `Reader.roll`."""
+        from lm.long.rolling_reader import ModelRolling
+
+        return ModelRolling(self.model, first, room)
 
     def score(
         self, question: str, videos: Sequence[VideoTokens], choices: Sequence[str], past: str = ""

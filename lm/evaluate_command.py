@@ -1,0 +1,90 @@
+"""`kinolex lm evaluate`: clips from a source, a model from a folder, figures into a file.
+
+Knows sources and files, not how anything is measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.atomic import check_writable
+from data.source import open_source
+from lm.evaluate import Evaluation
+from lm.evaluate import evaluate as evaluate_model
+from lm.figures import write_results
+from lm.sampling import Draw, Sampling
+from lm.tasks import Model
+from tokenizer.progress import progress_bar
+
+
+def evaluate(
+    source: str,
+    model: Path,
+    split: str = "heldout",
+    num_clips: int = 200,
+    num_films: int = 64,
+    guidance: float = 2.0,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    min_p: float = 0.2,
+    seed: int = 0,
+    out: Path | None = None,
+    strict: bool = False,
+    engine: str = "torch",
+    tokens_per_frame: float | None = None,
+) -> Evaluation:
+    """Measure captions, answers, recognition and generation beside guessing and the ceiling.
+
+    Clips are taken in the format the model was trained on.
+
+    Example: kinolex lm evaluate --source scenes:easy --model runs/demo/model
+
+    Args:
+        source: A folder of clips, scenes:easy|standard|hard, or hub:NAME.
+        model: Folder of a model.
+        split: Which part of the source: heldout, unseen (scenes), or a folder's own.
+        num_clips: At most so many clips.
+        num_films: Prompts to film (made scenes only: nothing else has an oracle).
+        guidance: Of films.
+        temperature: Of films.
+        top_p: Of films.
+        min_p: Of films.
+        seed: Of clips of made worlds and of films.
+        out: JSON file to write the figures to as well.
+        strict: Stop at the first clip that cannot be read.
+        engine: What writes texts and films: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
+        tokens_per_frame: At most so many, of clips and of films; the trained rate if left out.
+    """
+    if num_films < 0:
+        raise ValueError(f"num_films={num_films}: give 0 or more")
+    films = Sampling(video=Draw(temperature, top_p=top_p, min_p=min_p), guidance=guidance)
+    if out is not None:
+        check_writable(out)
+    loaded = Model.load(model, engine)
+    main = loaded.framing.main
+    clips = open_source(
+        source,
+        split=split,
+        num_clips=num_clips,
+        num_frames=main.num_frames,
+        height=main.height,
+        width=main.width,
+        fps=None if main.fps is None else float(main.fps),
+        strict=strict,
+        seed=seed,
+    )
+    chosen = [clips[i] for i in range(min(num_clips, len(clips)))]
+    with progress_bar("evaluating") as progress:
+        found = evaluate_model(
+            loaded,
+            chosen,
+            num_films=num_films,
+            films=films,
+            seed=seed,
+            tokens_per_frame=tokens_per_frame,
+            progress=progress,
+        )
+    found = Evaluation(found.figures, {"source": f"{clips.name} {split}", **found.protocol})
+    if out is not None:
+        write_results(out, found.figures, found.protocol)
+    return found
