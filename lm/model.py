@@ -244,7 +244,6 @@ class Decoder(nn.Module):
         mask = None
         if cache is not None:
             positions, mask = cache.place(ids.shape[1])
-            positions = positions.clamp(max=self.config.context - 1)  # beyond it lies padding
         elif segments is not None:
             mask = segment_mask(segments)
         if positions is None:

@@ -69,7 +69,7 @@ class Drafts(OwnReading):
             pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(device)
             for rows in (ids, slots)
         )
-        return self._model(tokens, slots=places, cache=self._cache)
+        return self._step.read_several(tokens, places, self._cache)
 
     def rest(self, states: Tensor, counts: list[int]) -> None:
         """Of what was read last, let each row keep its first so many tokens."""
@@ -109,19 +109,20 @@ def run_streams(
     """
     check(model, sampling.parallel)
     reading = Drafts(model, rows, room, sampling.parallel)
-    active, judged = streams, [None] * len(streams)
+    active = streams
+    judged: list[int | None] = [None] * len(streams)
     while True:
         count, coded = len(active), [stream.state.mode == "codes" for stream in active]
         slots = [[stream.state.place] for stream in active]
         tokens = [[token] for token in _next(reading, grammar, active, judged, sampling, branches)]
         keep = [i for i, stream in enumerate(active) if not stream.finished]
-        if keep and len(keep) < count:
-            reading.keep([i + k * count for k in range(branches) for i in keep])
-            active, tokens, slots = ([each[i] for i in keep] for each in (active, tokens, slots))
-            coded = [coded[i] for i in keep]
         if keep:
-            for stream, places, own in zip(active, slots, coded, strict=True):
-                places += stream.state.places(sampling.parallel - 1) if own else []
+            if len(keep) < count:
+                reading.keep([i + k * count for k in range(branches) for i in keep])
+            active, coded = [active[i] for i in keep], [coded[i] for i in keep]
+            tokens, slots = [tokens[i] for i in keep], [slots[i] for i in keep]
+            for stream, places, after_code in zip(active, slots, coded, strict=True):
+                places += stream.state.places(sampling.parallel - 1) if after_code else []
             judged = _step(reading, active, tokens, slots, sampling, branches)
             count += sum(len(row) - 1 for row in tokens)
         if progress is not None:
@@ -172,20 +173,24 @@ def _step(
     judging drew in place of the first of them.
     """
     counts = torch.tensor([len(row) - 1 for row in slots])
-    most, judged = int(counts.max()), [None] * len(active)
-    foretold = torch.zeros(0)
-    if most:
-        device = reading.scores(0, 1).device
-        lucks = torch.stack([_lucks(stream, most) for stream in active], 1).to(device)
-        foretold = _chances(reading.foretell(most), sampling, branches)
-        drawn = pick(foretold, lucks[0])  # (A, K)
-        start = active[0].state.grammar.vocabulary.video_start
-        for row, places, codes in zip(tokens, slots, (drawn + start).tolist(), strict=True):
-            row += codes[: len(places) - 1]
+    most = int(counts.max())
+    judged: list[int | None] = [None] * len(active)
+    if not most:
+        states = reading.read(tokens * branches, slots * branches)
+        reading.rest(states, [1] * len(states))
+        return judged
+    scores = reading.foretell(most)
+    lucks = torch.stack([_lucks(stream, most) for stream in active], 1).to(scores.device)
+    foretold = _chances(scores, sampling, branches)
+    drawn = pick(foretold, lucks[0])  # (A, K)
+    start = active[0].state.grammar.vocabulary.video_start
+    for row, places, codes in zip(tokens, slots, (drawn + start).tolist(), strict=True):
+        row += codes[: len(places) - 1]
     states = reading.read(tokens * branches, slots * branches)
-    if most and sampling.exact:
+    if sampling.exact:
         truth = _chances(reading.code_scores(states[:, :most]), sampling, branches)
-        kept, anew = judge(drawn, foretold, truth, counts.to(device), lucks[1], lucks[2])
+        counts = counts.to(scores.device)
+        kept, anew = judge(drawn, foretold, truth, counts, lucks[1], lucks[2])
         for i, (row, good) in enumerate(zip(tokens, kept.tolist(), strict=True)):
             if good < len(row) - 1:
                 judged[i] = int(anew[i]) + start
@@ -227,6 +232,10 @@ def chances(logits: Tensor, rule: Draw) -> Tensor:
     """With what probability each code is drawn by a rule, float64 (M, V), of logits (M, V)."""
     if rule.temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).double()
+    if not rule.top_k and rule.top_p == 1:  # nothing that wants an order
+        p = (logits / rule.temperature).double().softmax(-1)
+        p = p.masked_fill_(p < rule.min_p * p.amax(-1, keepdim=True), 0.0)
+        return p / p.sum(-1, keepdim=True)
     p, order = ranked(logits, [rule] * len(logits))
     return torch.zeros_like(p).scatter_(-1, order, p / p.sum(-1, keepdim=True))
 

@@ -101,6 +101,24 @@ class Layer:
         gate, up = self.gate_up(self.between(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate).mul_(up))
 
+    def read_several(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, cache: Cache, layer: int
+    ) -> Tensor:
+        """The same for L tokens of each row: x (B * L, D), rope (B, L, 1, E), mask as in `Step`."""
+        (rows, length), (heads, groups) = rope[0].shape[:2], (self.heads, self.groups)
+        qkv = self.qkv(self.before(x)).contiguous()
+        qkv = qkv.view(rows, length, heads + 2 * groups, self.head_dim)
+        qk, v = qkv.split((heads + groups, groups), dim=2)
+        qk = rotate(qk if self.qk_norm is None else self.qk_norm(qk), rope)
+        q, k = qk.split((heads, groups), dim=2)
+        keys, values = cache.write(layer, k.transpose(1, 2), v.transpose(1, 2))
+        q = q.unflatten(2, (groups, -1)).transpose(1, 2).flatten(2, 3)  # (B, G, L * H / G, E)
+        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        y = y.unflatten(2, (length, -1)).transpose(1, 2)  # (B, L, G, H / G, E)
+        x = x + self.out(y.reshape(len(x), heads * self.head_dim))
+        gate, up = self.gate_up(self.between(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate).mul_(up))
+
 
 class Step:
     """Reads a token of every row, and scores ids.
@@ -124,6 +142,7 @@ class Step:
         self._layers = [Layer(block, product) for block in decoder.blocks]  # type: ignore[arg-type]
         self._norm = Norm(decoder.norm.weight, decoder.config.norm_eps)
         self._cos, self._sin = decoder.cos, decoder.sin
+        self._sharing = decoder.config.heads // decoder.config.kv_heads  # heads that share keys
 
     def read(self, ids: Tensor, slots: Tensor | None, cache: Cache) -> Tensor:
         """The last hidden states (B, D) after one more token of every row.
@@ -144,6 +163,34 @@ class Step:
             x = layer(x, rope, mask, cache, number)
         cache.advance(1)
         return self._norm(x)
+
+    def read_several(self, ids: Tensor, slots: Tensor, cache: Cache) -> Tensor:
+        """The last hidden states (B, L, D) after each of L more tokens of every row.
+
+        Rows with fewer tokens are padded on the right, beyond the context if need be; `Cache.trim`
+        then takes the padding back.
+
+        Args:
+            ids: int64 (B, L).
+            slots: int64 (B, L), as in `read`.
+            cache: What the rows have read, not empty; takes these tokens.
+        """
+        rows, length = ids.shape
+        positions, mask = cache.place(length)  # (B, L), (B, 1, L, columns)
+        assert mask is not None
+        mask = mask.repeat_interleave(self._sharing, dim=2)
+        positions = positions.clamp(max=len(self._cos) - 1)
+        rope = tuple(F.embedding(positions, table)[:, :, None] for table in (self._cos, self._sin))
+        x = F.embedding(ids, self._inputs)
+        if self._slots is not None:
+            nothing = len(self._slots) - 1
+            slots = slots.clamp(max=nothing - 1).masked_fill(ids < self._video_start, nothing)
+            x = x + F.embedding(slots, self._slots)
+        x = x.flatten(0, 1)
+        for number, layer in enumerate(self._layers):
+            x = layer.read_several(x, (rope[0], rope[1]), mask, cache, number)
+        cache.advance(length)
+        return self._norm(x).view(rows, length, -1)
 
     def scores(self, hidden: Tensor, low: int, high: int) -> Tensor:
         """Scores (B, high - low) of the ids in [low, high) after hidden states (B, D)."""

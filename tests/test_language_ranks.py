@@ -19,6 +19,7 @@ from tokenizer.fitting import FitReport, fit
 
 STEPS = 4
 SIZES = ["width=16", "layers=2", "heads=2", "kv_heads=1", "head_dim=8", "hidden=24", "context=96"]
+SIZES += ["ahead=3"]
 FSDP = "{class_path: ModelParallelStrategy}"
 STRATEGIES = {
     "ddp": ["--trainer.strategy=ddp"],

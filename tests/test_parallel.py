@@ -10,18 +10,22 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from data.clip import Clip
+from data.reading import read_clip
 from lm.batches import Documents, Mixture, pack, pad, passes
 from lm.corpus import Corpus
 from lm.document import Document, Video
 from lm.exporting import export_model
+from lm.film_commands import generate
 from lm.grammar import Grammar, State
 from lm.learning import Learner, Recipe, training_loss
 from lm.loss import language_loss
 from lm.model import Decoder, Sizes
 from lm.parallel import judge
 from lm.prompting import condition, to_video
-from lm.sampling import Draw, Prompt, Sampling, continue_streams
+from lm.sampling import Draw, Prompt, Sampling, continue_streams, prefill
 from lm.sequence import Sequence, write
+from lm.step import Step
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
 from tests.conftest import BLOCKS, CODES, PER_BLOCK, tiny_config
@@ -141,11 +145,19 @@ def test_a_sample_does_not_depend_on_its_batch(
             assert codes_of(alone) == codes_of([state])
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.5])
+GUIDED = [
+    Sampling(video=Draw(0.0)),
+    Sampling(video=Draw(0.0), guidance=2.5),
+    Sampling(video=Draw(0.0), guidance=2.5, context_guidance=1.5, rescale=0.3),
+]
+
+
+@pytest.mark.parametrize("cold", GUIDED, ids=["alone", "guided", "three branches"])
 @pytest.mark.parametrize("parallel", [2, 3])
-def test_exact_and_greedy_is_greedy(vocabulary: Vocabulary, parallel: int, guidance: float) -> None:
-    grammar = Grammar(vocabulary)
-    prompts, cold = film_prompts(vocabulary, *TEXTS), Sampling(video=Draw(0.0), guidance=guidance)
+def test_exact_and_greedy_is_greedy(vocabulary: Vocabulary, parallel: int, cold: Sampling) -> None:
+    grammar, prompts = Grammar(vocabulary), film_prompts(vocabulary, *TEXTS)
+    others = film_prompts(vocabulary, "it falls")
+    prompts = [replace(prompt, bare=others[0].ids) for prompt in prompts]
     differing = 0
     for seed in range(8):
         torch.manual_seed(seed)
@@ -237,6 +249,60 @@ def test_judging_keeps_as_much_as_can_be() -> None:
     final = torch.where(kept > 0, drawn[:, 0], anew)
     shares = torch.bincount(final, minlength=4) / len(final)
     torch.testing.assert_close(shares.double(), truth[0, 0], atol=0.01, rtol=0)
+
+
+SHAPES = [{}, {"kv_heads": 4}, {"qk_norm": False, "num_slots": 0}, {"tied": True, "code_dim": 0}]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("lengths", [[5], [4, 4], [3, 7, 5]], ids=str)
+@torch.inference_mode()
+def test_several_tokens_are_read_as_by_the_decoder(
+    vocabulary: Vocabulary, shape: dict[str, int], lengths: list[int]
+) -> None:
+    """Rows keep part of what was read, and go on at lengths of their own, to the context's end."""
+    torch.manual_seed(0)
+    config = tiny_config(vocabulary, context=12, **shape)
+    decoder = Decoder(config, torch.randn(CODES, config.code_dim)).eval()
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    step, luck = Step(decoder), torch.Generator().manual_seed(1)
+    texts = [list(range(n)) for n in lengths]
+    spots = [[0] * n for n in lengths]
+    cache, _ = prefill(decoder, list(zip(texts, spots, strict=True)), room=9, spare=4)
+    for kept in ([1, 4, 2], [3, 1, 3], [1, 1, 1], [3, 1, 2]):
+        ids = torch.randint(0, len(vocabulary), (len(texts), 4), generator=luck)
+        slots = torch.randint(0, 9, ids.shape, generator=luck)
+        before, room = cache.lengths, config.context - max(map(len, texts))
+        counts = [min(count, room) for count, _ in zip(kept, texts, strict=False)]
+        states = step.read_several(ids, slots, cache)
+        cache.trim(before + torch.tensor(counts))
+        for row, count in enumerate(counts):
+            texts[row] += ids[row, :count].tolist()
+            spots[row] += slots[row, :count].tolist()
+            read, places = torch.tensor([texts[row]]), torch.tensor([spots[row]])
+            want = decoder(read, slots=places)[0, len(texts[row]) - count :]
+            torch.testing.assert_close(states[row, :count], want, rtol=1e-4, atol=1e-5)
+    assert max(map(len, texts)) > config.context - 4  # where padding went beyond it
+
+
+def test_the_command_draws_several(heads: Model, tmp_path: Path) -> None:
+    heads.save(tmp_path / "model")
+    for exact in (True, False):
+        out, again = tmp_path / f"{exact}.mkv", tmp_path / f"{exact}2.mkv"
+        for path in (out, again):
+            generate(path, tmp_path / "model", "red", parallel=3, exact=exact, min_p=0.0, seed=5)
+        assert torch.equal(read_clip(out).frames, read_clip(again).frames)
+    one = tmp_path / "one.mkv"
+    generate(one, tmp_path / "model", "red", min_p=0.0, seed=5)
+    films = [read_clip(tmp_path / f"{name}.mkv").frames for name in ("True", "False", "one")]
+    assert not torch.equal(films[0], films[1]) and not torch.equal(films[1], films[2])
+
+
+def test_a_video_is_continued_by_several(heads: Model, clips: list[Clip]) -> None:
+    ways = [Sampling(video=Draw(0.0), parallel=parallel) for parallel in (1, 3)]
+    films = [heads.continue_video(clips[0], 0.5, "red", sampling=way) for way in ways]
+    assert torch.equal(films[0].frames, films[1].frames)
 
 
 # Learning

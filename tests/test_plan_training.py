@@ -40,7 +40,10 @@ def test_parameters_are_those_of_the_network(name: str) -> None:
     assert plan(name).parameters == pytest.approx(NAMED[name], rel=0.05)
 
 
-@pytest.mark.parametrize("changes", [{"tied": True}, {"code_dim": 0}, {"num_slots": 0}])
+OTHERS = [{"tied": True}, {"code_dim": 0}, {"num_slots": 0}, {"ahead": 4}]
+
+
+@pytest.mark.parametrize("changes", OTHERS)
 def test_parameters_of_other_shapes(changes: dict[str, Any]) -> None:
     config = shape(**changes)
     assert count_parameters(config).total == Decoder(config).num_parameters
