@@ -1,7 +1,7 @@
 """Weights in fewer bits for writing streams on a processor: less memory to read a token.
 
-`bf16`: numbers of 16 bits, products of 16-bit activations. `int8`: 8 bits and a scale for each row of
-a matrix, products of 8-bit activations with a scale for each stream. The decoder keeps its weights:
+`bf16`: numbers of 16 bits, products of 16-bit activations. `int8`: 8 bits and a scale for each row
+of a matrix, products of 8-bit activations with a scale for each stream. The decoder keeps its own:
 models are saved, and prompts read, with those (in bf16 if the weights are). Knows no grammar.
 
 Shapes: B rows, D width, N numbers out.
