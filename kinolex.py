@@ -148,6 +148,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "lm export": Command("lm.exporting:export", "a folder that transformers and vLLM load"),
     "lm evaluate": Command("lm.evaluate_command:evaluate", "score captions, answers and films"),
+    "lm probe": Command(
+        "lm.probe_command:probe",
+        "actions read off the model's frozen states",
+        several=("layers",),
+    ),
     "lm show-sequence": Command(
         "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)
     ),

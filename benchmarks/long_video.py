@@ -29,7 +29,7 @@ import numpy as np
 from data.clip import Question
 from data.scenes.hiding import HiddenEvent, hide_event
 from data.writing import write_film
-from lm.long.asking import TEXT_ALONE, Long, answer_long, ask_long
+from lm.long.asking import TEXT_ALONE, Long, answer_long, ask_long, room_of
 from lm.long.parts import Part, Parts, Wanted
 from lm.long.reader import ModelReader, Scored, Told
 from lm.tasks import Model
@@ -40,10 +40,12 @@ DRAWS = 10_000  # of the bootstrap
 STRATEGIES = (
     "chunks",
     "window",
+    "memory",
+    "overlap",
     "keyframes",
     "hierarchy",
-    "memory",
-    "memory=1280",
+    "recall",
+    "recall=1280",
     "aggregate=2",
     "aggregate=4",
     "summary",
@@ -131,15 +133,18 @@ def try_film(
 
     def parts_of(way: Long) -> Parts:
         footage = way.footage(file, model)
-        key = footage.frames, footage.stride, footage.unit
+        key = footage.frames, footage.stride, footage.unit, footage.chained
         if key not in ahead:
             ahead[key] = Ahead(list(footage.read()))
         return ahead[key]
 
     for strategy in strategies:
         way = with_maximum(strategy)
+        room = room_of(way, model)
         for question in made.questions:
-            told = answer_long(reader, parts_of(way), question.question, question.choices, way)
+            told = answer_long(
+                reader, parts_of(way), question.question, question.choices, way, room
+            )
             right, far = told.text == question.answer, far_off(made, told.seconds)
             found[strategy].append(Trial(number, question.kind, right, far, told.tokens))
     chunks = parts_of(with_maximum("chunks"))
@@ -243,7 +248,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
     a = parser.parse_args()
     model = Model.load(a.model)
-    main, block = model.framing.main, model.codec.block_frames
+    main = model.framing.main
     assert main.fps is not None
 
     def film(seed: int, minutes: float) -> HiddenEvent:
@@ -251,7 +256,7 @@ def main() -> None:
             seed,
             60 * minutes,
             event_clips=a.event_clips,
-            num_frames=block,
+            num_frames=main.num_frames,
             height=main.height,
             width=main.width,
             fps=float(main.fps or 1),

@@ -170,8 +170,8 @@ def ask(
         question: What to ask.
         model: Folder of a model.
         choices: Possible answers, separated by commas: the likeliest is given.
-        long: How to read a video of any length: chunks, keyframes, hierarchy, memory, summary,
-            window or aggregate=4, see docs/long-video.md.
+        long: How to read a video of any length: chunks, keyframes, hierarchy, window, memory,
+            recall, summary or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0; choices are
             always weighed in torch.
     """

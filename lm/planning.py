@@ -63,6 +63,11 @@ class Task:
         blocks = range(-(-len(self.times) // self.block_frames))
         return tuple(block_tokens(self.tokens_per_frame, self.block_frames, b) for b in blocks)
 
+    @cached_property
+    def parts(self) -> tuple[list[Cost], int]:
+        """See `_cut`."""
+        return _cut(self)
+
     def cost(self, times: Sequence[float], counts: tuple[int, ...]) -> Cost:
         """Of one reading: a clip with frames at `times` and so many tokens a block, and texts."""
         return self.cost_as(*VideoFormat.at(times, self.height, self.width, counts))
@@ -101,7 +106,7 @@ def whole(task: Task) -> Way:
 
 def chunks(task: Task) -> Way:
     """Every frame, in as few even parts as fit, none longer than trained."""
-    costs, frames = _parts(task)
+    costs, frames = task.parts
     how = f"{frames} frames each, every part for itself"
     return _way(task, "chunks", how, len(task.times), costs)
 
@@ -123,7 +128,7 @@ def spread(task: Task) -> Way:
 
 def recall(task: Task) -> Way:
     """As many parts as are remembered at the end."""
-    costs, frames = _parts(task)
+    costs, frames = task.parts
     codes = max(cost.codes for cost in costs)
     budget = max(BUDGET, codes)
     kept = costs[: budget // codes]
@@ -136,7 +141,7 @@ def recall(task: Task) -> Way:
 
 def keyframes(task: Task) -> Way:
     """The first part of each scene; how many scenes there are only reading tells."""
-    costs, frames = _parts(task)
+    costs, frames = task.parts
     how = (
         f"the first {frames} frames of each scene; counted as if a scene lasted {SCENE} parts "
         f"({SCENE * frames} frames)"
@@ -174,7 +179,7 @@ def _rolling(task: Task, name: str, how: str, room: Room) -> Way:
 
 def overlap(task: Task) -> Way:
     """Every frame twice, in parts that overlap by half."""
-    _, frames = _parts(task)
+    _, frames = task.parts
     step = window_step(frames, task.block_frames)
     starts = range(0, max(1, len(task.times) - frames + step), step)
     parts = [task.times[start : start + frames] for start in starts]
@@ -185,7 +190,7 @@ def overlap(task: Task) -> Way:
 
 def hierarchy(task: Task) -> Way:
     """Keyframes; where they do not tell, one part of four; where that does not, all."""
-    costs, frames = _parts(task)
+    costs, frames = task.parts
     how = (
         f"the first {frames} frames of each scene; where unsure one part of 4, then all; counted "
         "as if always unsure"
@@ -270,7 +275,7 @@ def _way(task: Task, name: str, how: str, frames: int, costs: list[Cost]) -> Way
     )
 
 
-def _parts(task: Task) -> tuple[list[Cost], int]:
+def _cut(task: Task) -> tuple[list[Cost], int]:
     """Costs of as few even parts as fit, of one block each if none does, and a part's frames."""
     size, blocks = task.block_frames, -(-len(task.times) // task.block_frames)
     most = blocks
@@ -298,7 +303,7 @@ def _blocks_at_once(task: Task) -> int:
     """Blocks of the longest clips that the model knows; without one, as many as fit evenly."""
     if task.trained_frames is not None:
         return max(1, task.trained_frames // task.block_frames)
-    return -(-_parts(task)[1] // task.block_frames)
+    return -(-task.parts[1] // task.block_frames)
 
 
 def _from_zero(times: Sequence[float]) -> Sequence[float]:

@@ -140,7 +140,7 @@ def ask_long(
         ValueError: an empty question, or no such strategy.
     """
     way = Long.parse(long)
-    footage, room = way.footage(video, model), _room(way, model)
+    footage, room = way.footage(video, model), room_of(way, model)
     return answer_long(ModelReader(model), footage, question, choices, way, room)
 
 
@@ -174,7 +174,7 @@ def caption_long(model: Model, video: Seen, long: str = "chunks") -> LongAnswer:
         raise ValueError(f"long={long!r} answers questions: caption with chunks or keyframes")
     reader = ModelReader(model)
     query = Query(reader)
-    footage, room = way.footage(video, model), _room(way, model)
+    footage, room = way.footage(video, model), room_of(way, model)
     if room is not None:
         texts = rolling_captions(query, footage, room)
     else:
@@ -184,7 +184,8 @@ def caption_long(model: Model, video: Seen, long: str = "chunks") -> LongAnswer:
     return LongAnswer(text, None, query.tokens, query.readings, parts=told)
 
 
-def _room(way: Long, model: Model) -> Room | None:
+def room_of(way: Long, model: Model) -> Room | None:
+    """`Long.room` as a model has it."""
     framing = model.framing
     return way.room(model.codec.block_frames, framing.max_block_tokens, framing.max_frames)
 
