@@ -8,8 +8,13 @@ Shapes: B rows, L new tokens, C capacity, G key/value heads, E head size.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from lm.positions import Walk
 
 
 class Cache:
@@ -42,6 +47,7 @@ class Cache:
         self._positions = torch.zeros(rows, 0, dtype=torch.int64)
         self._used = 0  # columns any row may read this step
         self._common: int | None = 0  # tokens read, where all rows have read as many
+        self.walks: list[Walk] = []  # where rows stand, of decoders that count seconds
 
     def place(self, length: int) -> tuple[Tensor, Tensor | None]:
         """Positions (B, L) of the next tokens and the mask (B, 1, L, columns) they attend under.
@@ -94,6 +100,7 @@ class Cache:
         twin._rows = torch.arange(len(rows), device=self.lengths.device)[:, None]
         twin._positions, twin._used = self._positions[rows], self._used
         twin._common = _equal(twin.lengths)
+        twin.walks = [self.walks[row].copy() for row in rows.tolist()] if self.walks else []
         return twin
 
 

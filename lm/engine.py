@@ -57,6 +57,8 @@ def open_engine(name: str, decoder: Decoder, vocabulary: Vocabulary) -> Engine |
 
     if name == "torch":
         return None
+    if decoder.config.positions == "seconds":
+        raise ValueError(f"engine={name!r} knows no positions in seconds: give torch")
     kind, _, weights = name.partition(":")
     if kind == "torch" and weights in ("bf16", "int8"):
         from lm.quantized import ShortEngine

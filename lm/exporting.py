@@ -71,6 +71,11 @@ def export_model(decoder: Decoder, vocabulary: Vocabulary, out: Path) -> Exporte
         "eos_token_id": vocabulary.special("<end>"),
         "pad_token_id": vocabulary.special("<pad>"),
     }
+    if config.positions == "seconds":
+        raise ValueError(
+            "the model's positions are in seconds, which Qwen3 cannot follow: train it with "
+            "--model.sizes.positions stream"
+        )
     weights = qwen3_weights(decoder)
     out.mkdir(parents=True, exist_ok=True)
     files: dict[str, Any] = {

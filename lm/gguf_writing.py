@@ -104,6 +104,11 @@ def check_layout(decoder: Decoder) -> None:
             "no room: train it with --model.sizes.slot_embedding false"
         )
     config = decoder.config
+    if config.positions == "seconds":
+        raise ValueError(
+            "the model's positions are in seconds, for which Qwen3's layout has no room: train it "
+            "with --model.sizes.positions stream"
+        )
     if not config.qk_norm or config.rope_scaling is not None:
         odd = "no qk_norm" if not config.qk_norm else f"rope_scaling={config.rope_scaling}"
         raise ValueError(

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from lm.batches import Batch, Pass
 from lm.loss import Loss, language_loss
 from lm.model import Decoder, DecoderConfig, Sizes
+from lm.positions import place_tokens
 from lm.vocabulary import Vocabulary
 from lm.width import rate_factor, scale_weights
 from tokenizer.optimisation import Average, MuonAdamW, Schedule
@@ -124,6 +125,7 @@ def make_decoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         decoder = Decoder(config, features)
+    place_tokens(decoder, vocabulary)
     if base_width is not None:
         scale_weights(decoder, base_width)
     return decoder

@@ -3,7 +3,7 @@
 RMSNorm before each part, grouped-query attention with normalised queries and keys, SwiGLU, 1-D
 rotary positions. Video codes enter, and are scored, by a table row plus a linear map of features
 that the codec gives them, which folds into the tables; and (optionally, outside Qwen3's layout)
-with an embedding of their index in the block.
+with an embedding of their index in the block, or with positions that `lm.positions` gives them.
 Knows ids, not what they mean; knows no trainer and no codec.
 
 Shapes: B rows, L tokens, D width, V ids, H query heads, G key/value heads, E head size.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from lm.cache import Cache
 from lm.engine import Engine
 from lm.heads import Ahead
 from lm.segments import segment_mask
+
+if TYPE_CHECKING:
+    from lm.positions import Places
 
 EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
 INPUTS = ("table.weight", "slots.weight", "code_map.weight")
@@ -61,6 +64,10 @@ class Sizes:
     """Llama 3's slower turns: factor, low and high frequency factor, original context."""
     ahead: int = 1
     """Codes of a block that one state foretells, by small heads beside Qwen3's layout; 1: none."""
+    positions: Literal["stream", "seconds"] = "stream"
+    """A token's place: its number in the stream, or seconds, row and column (lm/positions.py)."""
+    positions_per_second: float = 4.0
+    """Positions a second of video takes, where they are in seconds."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
@@ -69,6 +76,14 @@ class Sizes:
             raise ValueError(f"head_dim={self.head_dim}: rotary positions want an even number")
         if self.ahead < 1:
             raise ValueError(f"ahead={self.ahead}: give 1 (the next code only) or more")
+        if self.positions not in ("stream", "seconds"):
+            raise ValueError(f"positions={self.positions!r}: give stream or seconds")
+        if self.positions == "seconds" and self.head_dim < 6:
+            raise ValueError(f"head_dim={self.head_dim}: positions in seconds want 6 or more")
+        if not 0 < self.positions_per_second < math.inf:
+            raise ValueError(
+                f"positions_per_second={self.positions_per_second:g}: give a number above 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +96,10 @@ class DecoderConfig(Sizes):
     num_slots: int  # places in a block told apart; later ones look like the last; 0: none
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        fields = asdict(self)
+        if self.positions == "stream":  # as it was before there were others
+            del fields["positions"], fields["positions_per_second"]
+        return fields
 
 
 class Attention(nn.Module):
@@ -173,6 +191,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.engine: Engine | None = None  # what writes streams in this module's place
+        self.places: Places | None = None  # where tokens stand; None: at their numbers
         num_codes = config.num_ids - config.video_start
         if code_features is None:
             code_features = torch.zeros(num_codes, config.code_dim)
@@ -235,6 +254,7 @@ class Decoder(nn.Module):
             ids: int64 (B, L). Padding goes to the right: attention is causal, so it is never seen.
             slots: int64 (B, L), index of a code in its block, 0 elsewhere.
             positions: int64 (B, L) from 0 in each document; default 0 to L-1 (a cache knows).
+                In seconds they follow from ids and segments.
             segments: int64 (B, L), as in `lm.segments`; None: every token sees all before it.
             cache: Keys and values of earlier tokens; the new ones are appended.
 
@@ -246,7 +266,10 @@ class Decoder(nn.Module):
             positions, mask = cache.place(ids.shape[1])
         elif segments is not None:
             mask = segment_mask(segments)
-        if positions is None:
+        if self.config.positions == "seconds":
+            assert self.places is not None, "place_tokens gives them"
+            rope = self.places.rope(ids, segments, cache, self.cos)
+        elif positions is None:
             rope = (self.cos[: ids.shape[1]], self.sin[: ids.shape[1]])
             rope = (rope[0][None, :, None], rope[1][None, :, None])
         else:
@@ -292,16 +315,21 @@ class Decoder(nn.Module):
 
 def rope_tables(config: Sizes, dtype: torch.dtype = torch.float32) -> Rope:
     """Cosines and signed sines of every position, (context, E), computed in `dtype`."""
-    steps = torch.arange(0, config.head_dim, 2, dtype=dtype)
-    frequencies = config.rope_theta ** (-steps / config.head_dim)
-    if config.rope_scaling is not None:
-        factor, low, high, original = config.rope_scaling
-        turns = original * frequencies / (2 * math.pi)  # within the original context
-        kept = ((turns - low) / (high - low)).clamp(0, 1)
-        frequencies = frequencies * (kept + (1 - kept) / factor)
-    angles = torch.arange(config.context)[:, None] * frequencies  # (context, E / 2)
+    angles = torch.arange(config.context)[:, None] * frequencies(config, dtype)  # (context, E / 2)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+
+def frequencies(config: Sizes, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Radians that each rotary band turns in a position, (E / 2,), quick ones first."""
+    steps = torch.arange(0, config.head_dim, 2, dtype=dtype)
+    found = config.rope_theta ** (-steps / config.head_dim)
+    if config.rope_scaling is not None:
+        factor, low, high, original = config.rope_scaling
+        turns = original * found / (2 * math.pi)  # within the original context
+        kept = ((turns - low) / (high - low)).clamp(0, 1)
+        found = found * (kept + (1 - kept) / factor)
+    return found
 
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:

@@ -44,8 +44,8 @@ class ModelPrior:
     older half of what was read of it is forgotten whenever the context is full.
 
     Raises:
-        ValueError: A codebook too large for priors, a context too short to hold a header, or
-            weights that are no numbers.
+        ValueError: A codebook too large for priors, a context too short to hold a header, positions
+            in seconds, or weights that are no numbers.
     """
 
     kind = "model"
@@ -54,6 +54,11 @@ class ModelPrior:
     def __init__(self, model: Model) -> None:
         vocabulary, config = model.vocabulary, model.decoder.config
         check_codebook(vocabulary.codebook_size)
+        if config.positions == "seconds":
+            raise ValueError(
+                "a language model with positions in seconds cannot foretell codes without end: use "
+                "one trained with --model.sizes.positions stream"
+            )
         self.codec_id = vocabulary.codec_id
         self.codebook_size = vocabulary.codebook_size
         self.layout: BlockLayout = model.codec.layout

@@ -24,6 +24,7 @@ from lm.grammar import Grammar, State
 from lm.guidance import combine
 from lm.model import Decoder
 from lm.sampling import Draw, OwnReading, Sampling, Stream, draw_step, ranked
+from lm.step import Step
 
 
 def check(model: Decoder, parallel: int) -> None:
@@ -32,6 +33,8 @@ def check(model: Decoder, parallel: int) -> None:
         raise ValueError(
             f"parallel={parallel} with an engine: only torch's has heads, leave it out"
         )
+    if model.places is not None:
+        raise ValueError(f"parallel={parallel}: not with positions in seconds, leave it out")
     if parallel > model.config.ahead:
         raise ValueError(
             f"parallel={parallel}: this model foretells {model.config.ahead} codes a step: give no "
@@ -69,6 +72,7 @@ class Drafts(OwnReading):
             pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(device)
             for rows in (ids, slots)
         )
+        assert isinstance(self._step, Step), "heads are not had with positions in seconds"
         return self._step.read_several(tokens, places, self._cache)
 
     def rest(self, states: Tensor, counts: list[int]) -> None:
@@ -237,7 +241,8 @@ def chances(logits: Tensor, rule: Draw) -> Tensor:
         p = p.masked_fill_(p < rule.min_p * p.amax(-1, keepdim=True), 0.0)
         return p / p.sum(-1, keepdim=True)
     p, order = ranked(logits, [rule] * len(logits))
-    return torch.zeros_like(p).scatter_(-1, order, p / p.sum(-1, keepdim=True))
+    found = logits.new_zeros(logits.shape, dtype=p.dtype)
+    return found.scatter_(-1, order, p / p.sum(-1, keepdim=True))
 
 
 def pick(p: Tensor, luck: Tensor) -> Tensor:

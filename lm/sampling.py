@@ -25,6 +25,7 @@ from lm.engine import Reading, Row
 from lm.grammar import Grammar, Ranges, State
 from lm.guidance import combine
 from lm.model import Decoder
+from lm.positions import WholeStep
 from lm.sequence import VIDEO, Sequence
 from lm.step import Step
 
@@ -228,7 +229,8 @@ class OwnReading:
         step: Step | None = None,
         spare: int = 0,
     ) -> None:
-        self._step = Step(model) if step is None else step
+        own = Step if model.places is None else WholeStep
+        self._step = own(model) if step is None else step
         self._cache, self._hidden = prefill(model, rows, room, spare)
 
     def scores(self, low: int, high: int) -> Tensor:

@@ -31,6 +31,7 @@ from lm.locating import describe, list_events, locate
 from lm.long.answer import LongAnswer
 from lm.long.asking import ask_long, caption_long
 from lm.model import Decoder
+from lm.positions import place_tokens
 from lm.prompting import about_video, opened
 from lm.rolling import Take, roll
 from lm.sampling import Draw, Prompt, Sampling, continue_streams
@@ -74,6 +75,7 @@ class Model:
                 f"{vocabulary.codec_id}: load the codec it was trained with"
             )
         self.decoder = decoder.eval()
+        place_tokens(decoder, vocabulary)
         self.vocabulary = vocabulary
         self.codec = codec.eval()
         self.grammar = Grammar(vocabulary)

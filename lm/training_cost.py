@@ -8,7 +8,7 @@ trainer has them. Knows no clocks, configurations or tables.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -96,7 +96,7 @@ def kept_for_backward(
     """
     kept: dict[int, Tensor] = {}
     with FakeTensorMode():
-        decoder = Decoder(config)
+        decoder = Decoder(replace(config, positions="stream"))  # others take as much
         own = {x.untyped_storage()._cdata for x in (*decoder.parameters(), *decoder.buffers())}
         if recipe.checkpointing:
             recompute_blocks(decoder)

@@ -39,12 +39,14 @@ class ModelRolling:
         room: What to hold.
 
     Raises:
-        ValueError: room that the model's context has not.
+        ValueError: room that the model's context has not, or positions in seconds.
     """
 
     def __init__(self, model: Model, first: VideoTokens, room: Room) -> None:
         self.model, self.room = model, room
         vocabulary, context = model.vocabulary, model.decoder.config.context
+        if model.decoder.places is not None:
+            raise ValueError("positions in seconds do not roll: give long=chunks or keyframes")
         items = Task("watch"), Video(self._kept(first))
         opening = join([write_item(item, vocabulary) for item in items], vocabulary, end=False)
         ids, slots = opening.ids[:-1], opening.slots[:-1]  # `</video>` is read with each question
