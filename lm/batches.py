@@ -122,8 +122,6 @@ class Documents:
     ) -> None:
         self.corpus = corpus
         self.mixture = mixture or Mixture()
-        if not 0 <= self.mixture.corrupt <= 1:
-            raise ValueError(f"mixture.corrupt={self.mixture.corrupt}: give a share, 0 to 1")
         self.context = context
         self.seed = seed
         marks = {name: write_item(Task(name), corpus.vocabulary) for name in TASKS}

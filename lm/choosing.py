@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from data.clip import Clip
+from lm.sampling import later_seed
 from lm.scoring import score_captions
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def best_of(
     for first in range(0, len(pairs), rows := max(1, ROWS // candidates)):
         part = pairs[first : first + rows]
         again = [prompt for prompt, _ in part for _ in range(candidates)]
-        drawn = [seed + SEED_STEP * k for _, seed in part for k in range(candidates)]
+        drawn = [later_seed(seed, SEED_STEP * k) for _, seed in part for k in range(candidates)]
         clips = draw(prompts=again, seeds=drawn)
         tokens = model.encode_batch(clips)
         scores = score_captions(model.decoder, model.vocabulary, tokens, again)

@@ -131,6 +131,7 @@ def continue_(
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     check_target(out)
+    _check_kept(out, [video])
     loaded = Model.load(model, engine)
     draw = Draw(temperature, min_p=min_p)
     sampling = Sampling(video=draw, guidance=guidance, parallel=parallel, exact=exact)
@@ -179,6 +180,7 @@ def infill(
         exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
     """
     check_target(out)
+    _check_kept(out, stills)
     loaded = Model.load(model)
     video = Draw(temperature, min_p=min_p)
     sampling = Sampling(
@@ -191,6 +193,13 @@ def infill(
     )
     clip = loaded.infill(read_stills(loaded, stills, times or None), prompt, seed, sampling)
     return _written(clip, out, prompt or "", seed)
+
+
+def _check_kept(out: Path, sources: Sequence[Path]) -> None:
+    """Refuse to write over what is read."""
+    for source in sources:
+        if out.exists() and source.exists() and out.samefile(source):
+            raise ValueError(f"{out} is also what is read: give another --out")
 
 
 def _streams(out: Path) -> bool:

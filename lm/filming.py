@@ -20,7 +20,7 @@ from lm.framing import Framing
 from lm.grammar import Grammar
 from lm.model import Decoder
 from lm.prompting import condition, to_video
-from lm.sampling import Prompt, Sampling, continue_streams
+from lm.sampling import Prompt, Sampling, check_seed, continue_streams, later_seed
 from lm.sequence import Span
 from lm.vocabulary import Vocabulary
 from tokenizer.tokens import VideoTokens
@@ -218,6 +218,10 @@ def shoot(
     The last window is all that is held, so memory does not grow with the length. What a window
     holds depends on those before it and on its place, not on how many follow.
     """
+    for seed in seeds:
+        check_seed(seed)
+    if negative is not None and not negative.strip():
+        raise ValueError("the negative prompt is empty: say what not to show, or leave it out")
     null = condition(grammar.vocabulary, negative)
     shown = [condition(grammar.vocabulary, prompt) for prompt in prompts]
     known = [None] * len(shown) if stills is None else stills
@@ -261,7 +265,7 @@ def _windows(
             each.prompt(grammar.vocabulary, shot.format, tokens, keep)
             for each, tokens in zip(asked, last, strict=True)
         ]
-        round_seeds = [each.seed + 1_000_003 * so_far for each in asked]
+        round_seeds = [later_seed(each.seed, 1_000_003 * so_far) for each in asked]
         states = continue_streams(
             decoder, grammar, starts, sampling=sampling, seeds=round_seeds, num_items=1
         )

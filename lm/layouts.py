@@ -16,6 +16,8 @@ from lm.corpus import Spelled
 from lm.sequence import Span
 
 TAUGHT = ("events", "fill", "talk")
+SHARES = ("generate", "drop_caption", "fill", "drop_stills", "talk", "branch", "corrupt")
+COUNTS = ("captions", "questions", "events", "texts", "prompt_text", "prompt_video")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,16 @@ class Mixture:
     rates: tuple[int, ...] = ()
     full: bool = True
     corrupt: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"mixture.{name}={getattr(self, name)}: give a share, 0 to 1")
+        for name in COUNTS:
+            if getattr(self, name) < 0:
+                raise ValueError(f"mixture.{name}={getattr(self, name)}: give 0 or more")
+        if any(rate < 1 for rate in self.rates):
+            raise ValueError(f"mixture.rates={list(self.rates)}: give 1 token a block or more")
 
     @property
     def taught(self) -> tuple[str, ...]:

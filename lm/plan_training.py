@@ -179,6 +179,8 @@ def _check(devices: Sequence[int], tokens: float | None, *others: float | None) 
     for name, value in zip(("num_tokens", *names), (tokens, *others), strict=True):
         if value is not None and not 0 < value < float("inf"):
             raise ValueError(f"{name}={value:g}: give a number above 0")
+    if (utilisation := others[names.index("utilisation")]) is not None and utilisation > 1:
+        raise ValueError(f"utilisation={utilisation:g}: give a share of the peak, at most 1")
 
 
 def _read(config: Sequence[Path]) -> Any:

@@ -30,6 +30,7 @@ from lm.sequence import VIDEO, Sequence
 from lm.step import Step
 
 MAX_GUIDANCE = 100.0
+LEAST_TEMPERATURE = 1e-4  # below it scores overflow
 SEEDS = range(-(2**62), 2**62)
 Follow = Callable[[List[Item]], tuple[str, ...] | None]
 
@@ -46,8 +47,10 @@ class Draw:
     def __post_init__(self) -> None:
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p={self.min_p}: give a share from 0 (all) to 1 (the likeliest)")
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature={self.temperature}: give 0 (greedy) or more")
+        if self.temperature and not LEAST_TEMPERATURE <= self.temperature < math.inf:
+            raise ValueError(
+                f"temperature={self.temperature}: give 0 (greedy) or {LEAST_TEMPERATURE:g} or more"
+            )
         if self.top_k < 0:
             raise ValueError(f"top_k={self.top_k}: give 0 (all) or a number of ids to keep")
         if not 0 < self.top_p <= 1:
@@ -94,6 +97,11 @@ class Prompt:
     @classmethod
     def of(cls, sequence: Sequence, null: Sequence | None = None) -> Prompt:
         return cls(sequence.ids.tolist(), None if null is None else null.ids.tolist())
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest of them."""
+        return max(len(ids) for ids in (self.ids, self.null, self.bare) if ids is not None)
 
     def branches(self, count: int) -> list[list[int]]:
         """The prompt and its first twins; one that is missing is like the one before."""
@@ -174,7 +182,7 @@ def continue_streams(
     seeds = list(range(len(prompts))) if seeds is None else seeds
     read = [read_prompt(grammar, prompt.ids) for prompt in prompts]
     streams = [
-        _open(state, len(prompt.ids), seed, model.config.context, num_items, max_new, follow)
+        _open(state, prompt.longest, seed, model.config.context, num_items, max_new, follow)
         for (state, _), prompt, seed in zip(read, prompts, seeds, strict=True)
     ]
     count = _num_branches(prompts, sampling)
@@ -287,6 +295,17 @@ def read_prompt(grammar: Grammar, ids: List[int]) -> tuple[State, list[int]]:
     return state, slots
 
 
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless streams can be drawn with it."""
+    if not hasattr(seed, "__index__") or index(seed) not in SEEDS:
+        raise ValueError(f"seed={seed}: give a whole number from {SEEDS.start} to {SEEDS.stop - 1}")
+
+
+def later_seed(seed: int, step: int) -> int:
+    """A seed `step` after another; after the last comes the first."""
+    return SEEDS.start + (index(seed) - SEEDS.start + step) % (SEEDS.stop - SEEDS.start)
+
+
 def _open(
     state: State,
     length: int,
@@ -307,8 +326,7 @@ def _open(
             f"than fit (context {context}): shorten the text, give a shorter clip, or read and "
             "generate at fewer tokens a frame"
         )
-    if not hasattr(seed, "__index__") or index(seed) not in SEEDS:
-        raise ValueError(f"seed={seed}: give a whole number from {SEEDS.start} to {SEEDS.stop - 1}")
+    check_seed(seed)
     state.own = True
     goal = None if num_items is None else len(state.items) + num_items
     generator = torch.Generator().manual_seed(index(seed))

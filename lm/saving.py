@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,15 @@ def load_parts(path: Path) -> tuple[Decoder, Vocabulary, Codec, tuple[str, ...]]
     vocabulary = Vocabulary.load(path)
     codec = Codec.load(path / "codec")
     weights = path / "model.safetensors"
+    taught = record.get("taught", [])
     try:
-        decoder = Decoder(DecoderConfig(**record["decoder"]))
+        config = DecoderConfig(**record["decoder"])
+        for field in fields(config):
+            if field.type == "int" and not isinstance(getattr(config, field.name), int):
+                raise TypeError(f"{field.name} is no whole number")
+        if not isinstance(taught, list):
+            raise TypeError("taught is no list")
+        decoder = Decoder(config)
         decoder.load_state_dict(load_file(weights))
         with open(weights, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -79,7 +87,7 @@ def load_parts(path: Path) -> tuple[Decoder, Vocabulary, Codec, tuple[str, ...]]
             f"{path}: a model of {decoder.config.num_ids} ids with a vocabulary of "
             f"{len(vocabulary)}: files of two models were mixed, copy the directory again"
         )
-    return decoder, vocabulary, codec, tuple(record.get("taught", ()))
+    return decoder, vocabulary, codec, tuple(taught)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -135,6 +135,8 @@ class Model:
         self, video: Seen, n: int, *, temperature: float = 0.8, seed: int = 0
     ) -> list[str]:
         """`n` captions of one video, drawn independently."""
+        if n < 1:
+            raise ValueError(f"n={n}: give 1 caption or more")
         draw = Draw(temperature)
         return self.caption_batch([self.encode(video)] * n, draw=draw, seed=seed)
 
@@ -363,6 +365,8 @@ class Model:
         progress: Progress | None = None,
     ) -> list[Clip]:
         """A video for each prompt, each with its own seed (default 0, 1, ...); see `generate`."""
+        if seeds is not None and len(seeds) != len(prompts):
+            raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one for each")
         if candidates != 1:
             draw = partial(
                 self.generate_batch,
@@ -478,6 +482,8 @@ class Model:
         normalise: bool,
         progress: Progress | None,
     ) -> list[list[LabelScore]]:
+        if isinstance(labels, str):
+            raise ValueError(f"{labels!r} is one text: give a list of texts to choose from")
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"labels {list(labels)}: give different labels, at least one")
         ranked: list[list[LabelScore]] = []

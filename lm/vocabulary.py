@@ -201,7 +201,7 @@ class Vocabulary:
             raise FileNotFoundError(f"{path} is missing: give a folder that `kinolex lm fit` wrote")
         try:
             return cls._read(path)
-        except (KeyError, TypeError, OSError, RuntimeError, *_NOT_JSON) as error:
+        except (KeyError, IndexError, TypeError, OSError, RuntimeError, *_NOT_JSON) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(
                 f"{folder}: damaged vocabulary ({reason}): save or copy it again"

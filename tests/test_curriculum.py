@@ -100,7 +100,7 @@ def test_of_several_clips_only_those_after_the_last_text_change(
     last_text = int((sequence.modality == 1).nonzero()[-1, 0])
     assert len(changed) and int(changed[0]) > last_text
     with pytest.raises(ValueError, match="corrupt=2"):
-        Documents(corpus, Mixture(corrupt=2))
+        Mixture(corrupt=2)
 
 
 def test_models_read_inputs_and_are_judged_by_ids(
