@@ -21,13 +21,14 @@ from typing import Any
 
 import torch
 
+from lm.drawing import Draw, Sampling
 from lm.engine import open_engine
 from lm.formats import VideoFormat
 from lm.grammar import Grammar
 from lm.model import Decoder, DecoderConfig
 from lm.pieces import Pieces
 from lm.prompting import condition, to_video
-from lm.sampling import Draw, Prompt, Sampling, continue_streams
+from lm.sampling import Prompt, continue_streams
 from lm.vocabulary import Vocabulary
 
 SIZES: dict[str, dict[str, int]] = {

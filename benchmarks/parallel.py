@@ -29,9 +29,10 @@ import torch.nn.functional as F
 from data.clip import Clip
 from data.scenes import Oracle, Scenes
 from lm.document import Document, Task, Text, Video
+from lm.drawing import Draw, Sampling
 from lm.judging import Tally
 from lm.prompting import condition, to_video
-from lm.sampling import Draw, Prompt, Sampling, continue_streams
+from lm.sampling import Prompt, continue_streams
 from lm.sequence import write
 from lm.tasks import Model
 from tokenizer.tokens import VideoTokens

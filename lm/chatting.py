@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from lm.completing import GREEDY, complete
 from lm.document import Item, Task, Text, Video
+from lm.drawing import Draw
 from lm.prompting import ask_of, opened
-from lm.sampling import Draw
 from lm.watching import Seen
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from pathlib import Path
 from data.errors import VideoError
 from lm.long.answer import LongAnswer
 from lm.long.asking import Long
-from lm.tasks import LabelScore, Model
+from lm.ranking import LabelScore
+from lm.tasks import Model
 from tokenizer.command_line import visible
 from tokenizer.progress import progress_bar
 

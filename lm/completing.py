@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from lm.document import Item
-from lm.sampling import Draw, Prompt, Sampling, continue_streams
+from lm.drawing import Draw, Sampling
+from lm.sampling import Prompt, continue_streams
 
 if TYPE_CHECKING:
     from lm.tasks import Model

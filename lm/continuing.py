@@ -15,9 +15,9 @@ import torch
 
 from data.clip import Clip
 from data.reading import MAX_FRAMES
+from lm.drawing import Sampling
 from lm.filming import MAX_STREAMED, plan_shot, shoot
 from lm.rolling import Take, roll
-from lm.sampling import Sampling
 
 if TYPE_CHECKING:
     from lm.tasks import Model

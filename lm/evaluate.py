@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,7 +15,8 @@ from data.clip import Clip
 from lm.batches import pad
 from lm.corpus import label_of
 from lm.document import Document, Item, Nothing, Task, Text, Video
-from lm.figures import Figure, figure_table
+from lm.drawing import Sampling
+from lm.figures import Evaluation, Figure
 from lm.forced_figures import judge_forced
 from lm.frame_figures import frame_figures
 from lm.judging import (
@@ -30,33 +30,19 @@ from lm.judging import (
 from lm.learning import make_decoder
 from lm.loss import language_loss
 from lm.model import Sizes
-from lm.sampling import Sampling
 from lm.sequence import write
 from lm.tasks import Model
 from lm.time_figures import time_figures
+from tokenizer.progress import RunningCount
 from tokenizer.tokens import VideoTokens
 
 Progress = Callable[[int, int], None]  # done, in all
+Told = Callable[[int], None]  # how many more are done
 FILMS = Sampling(guidance=2.0)  # as `Model.generate` by default
 CANDIDATES = 4  # films of a prompt of which the model picks one, measured beside single ones
 BEST = f"generation_best_of_{CANDIDATES}"
 UNTRAINED = 32  # films of a model with fresh weights, for the score of chance
 ROWS = 32
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model scored, and by which protocol."""
-
-    figures: list[Figure]
-    protocol: dict[str, Any] = field(default_factory=dict)
-
-    def __rich__(self) -> Any:
-        return figure_table(self.figures, ", ".join(f"{k}={v}" for k, v in self.protocol.items()))
-
-    def value(self, name: str) -> float:
-        """The value of the figure `name`."""
-        return next(figure.value for figure in self.figures if figure.name == name)
 
 
 def evaluate(
@@ -85,7 +71,7 @@ def evaluate(
     """
     if not clips:
         raise ValueError("no clips to evaluate on: give a source that holds some")
-    count = _Counter(progress, _amount(clips, num_films))
+    count = RunningCount(progress, _amount(clips, num_films))
     tokens = model.encode_batch(clips, tokens_per_frame)
     tally, bounds = Tally(), Tally()
     _captions(model, clips, tokens, tally, count)
@@ -141,16 +127,6 @@ def _figure(
     )
 
 
-class _Counter:
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def __call__(self, more: int) -> None:
-        self.done += more
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-
 def _amount(clips: Sequence[Clip], num_films: int) -> int:
     answers = sum(len(clip.questions) for clip in clips)
     labels = sum(bool(clip.labels) for clip in clips)
@@ -159,7 +135,11 @@ def _amount(clips: Sequence[Clip], num_films: int) -> int:
 
 
 def _captions(
-    model: Model, clips: Sequence[Clip], tokens: list[VideoTokens], tally: Tally, count: _Counter
+    model: Model,
+    clips: Sequence[Clip],
+    tokens: list[VideoTokens],
+    tally: Tally,
+    count: Told,
 ) -> None:
     chosen = [i for i, clip in enumerate(clips) if clip.captions]
     said = model.caption_batch([tokens[i] for i in chosen], progress=count)
@@ -168,7 +148,11 @@ def _captions(
 
 
 def _answers(
-    model: Model, clips: Sequence[Clip], tokens: list[VideoTokens], tally: Tally, count: _Counter
+    model: Model,
+    clips: Sequence[Clip],
+    tokens: list[VideoTokens],
+    tally: Tally,
+    count: Told,
 ) -> None:
     asked = [(i, question) for i, clip in enumerate(clips) for question in clip.questions]
     answers = model.ask_batch(
@@ -179,7 +163,11 @@ def _answers(
 
 
 def _labels(
-    model: Model, clips: Sequence[Clip], tokens: list[VideoTokens], tally: Tally, count: _Counter
+    model: Model,
+    clips: Sequence[Clip],
+    tokens: list[VideoTokens],
+    tally: Tally,
+    count: Told,
 ) -> None:
     truths = [label_of(clip.labels) for clip in clips]
     labels = sorted({truth for truth in truths if truth})
@@ -211,7 +199,7 @@ def _films(
     clips: Sequence[Clip],
     drawn: _Drawn,
     tally: Tally,
-    count: _Counter | None,
+    count: Told | None,
     candidates: int = 1,
     name: str = "generation",
 ) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from data.atomic import check_writable
-from data.source import open_source
-from lm.evaluate import Evaluation
+from lm.drawing import Draw, Sampling
 from lm.evaluate import evaluate as evaluate_model
-from lm.figures import write_results
-from lm.sampling import Draw, Sampling
+from lm.figures import Evaluation, write_results
 from lm.tasks import Model
+from lm.watching import open_known
 from tokenizer.progress import progress_bar
 
 
@@ -61,17 +60,8 @@ def evaluate(
     if out is not None:
         check_writable(out)
     loaded = Model.load(model, engine)
-    main = loaded.framing.main
-    clips = open_source(
-        source,
-        split=split,
-        num_clips=num_clips,
-        num_frames=main.num_frames,
-        height=main.height,
-        width=main.width,
-        fps=None if main.fps is None else float(main.fps),
-        strict=strict,
-        seed=seed,
+    clips = open_known(
+        loaded.framing, source, split=split, num_clips=num_clips, strict=strict, seed=seed
     )
     chosen = [clips[i] for i in range(min(num_clips, len(clips)))]
     with progress_bar("evaluating") as progress:

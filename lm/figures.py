@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,21 @@ class Figure:
             digits = 2 if self.unit else 3
             shown += f" [{self.low:.{digits}f}, {self.high:.{digits}f}]"
         return shown
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model scored, and by which protocol."""
+
+    figures: list[Figure]
+    protocol: dict[str, Any] = field(default_factory=dict)
+
+    def __rich__(self) -> Any:
+        return figure_table(self.figures, ", ".join(f"{k}={v}" for k, v in self.protocol.items()))
+
+    def value(self, name: str) -> float:
+        """The value of the figure `name`."""
+        return next(figure.value for figure in self.figures if figure.name == name)
 
 
 def figure_table(figures: Sequence[Figure], title: str = "") -> Table:

@@ -12,9 +12,9 @@ from pathlib import Path
 from data import muxing
 from data.clip import Clip
 from data.writing import check_target, write_film, write_video
+from lm.drawing import Draw, Sampling
 from lm.infilling import read_stills
 from lm.rolling import Take
-from lm.sampling import Draw, Sampling
 from lm.tasks import Model
 
 

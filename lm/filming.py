@@ -15,12 +15,13 @@ from torch import Tensor
 
 from data.reading import MAX_FRAMES
 from lm.document import Video
+from lm.drawing import Sampling
 from lm.formats import VideoFormat
 from lm.framing import Framing
 from lm.grammar import Grammar
 from lm.model import Decoder
 from lm.prompting import condition, to_video
-from lm.sampling import Prompt, Sampling, check_seed, continue_streams, later_seed
+from lm.sampling import Prompt, check_seed, continue_streams, later_seed
 from lm.sequence import Span
 from lm.vocabulary import Vocabulary
 from tokenizer.tokens import VideoTokens

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from data.clip import Clip
+from lm.drawing import Sampling
 from lm.figures import Figure
-from lm.sampling import Sampling
 from tokenizer.metrics import psnr, squared_error
 
 if TYPE_CHECKING:

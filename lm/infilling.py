@@ -15,9 +15,9 @@ import torch
 
 from data.clip import Clip
 from data.reading import read_clip
+from lm.drawing import Sampling
 from lm.filming import film, plan_shot
 from lm.framing import resize
-from lm.sampling import Sampling
 from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from data.clip import Event
 from lm.completing import GREEDY, ROWS, Progress, chunks, complete
 from lm.document import Item, Nothing, Text, Time
+from lm.drawing import Sampling
 from lm.prompting import watching
-from lm.sampling import Prompt, Sampling, continue_streams
+from lm.sampling import Prompt, continue_streams
 from lm.watching import Clock, Seen, as_clip
 from tokenizer.tokens import VideoTokens
 

@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from lm.drawing import Draw, Sampling, ranked
 from lm.engine import Row
 from lm.grammar import Grammar, State
 from lm.guidance import combine
 from lm.model import Decoder
-from lm.sampling import Draw, OwnReading, Sampling, Stream, draw_step, ranked
+from lm.sampling import OwnReading, Stream, draw_step
 from lm.step import Step
 
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from data.atomic import check_writable
 from data.clip import Clip
-from data.source import open_source
 from lm.corpus import label_of
-from lm.figures import Figure, figure_table, write_results
+from lm.figures import Evaluation, Figure, write_results
 from lm.judging import Tally
 from lm.learning import make_decoder
 from lm.model import Decoder, Sizes
@@ -35,25 +33,11 @@ from lm.probing import (
     numbers_of,
 )
 from lm.tasks import Model
-from tokenizer.progress import progress_bar
+from lm.watching import open_known
+from tokenizer.progress import RunningCount, progress_bar
 from tokenizer.tokens import VideoTokens
 
 Tick = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Probed:
-    """How well actions can be read off frozen states, and by which protocol."""
-
-    figures: list[Figure]
-    protocol: dict[str, Any] = field(default_factory=dict)
-
-    def __rich__(self) -> Any:
-        return figure_table(self.figures, ", ".join(f"{k}={v}" for k, v in self.protocol.items()))
-
-    def value(self, name: str) -> float:
-        """The value of the figure `name`."""
-        return next(figure.value for figure in self.figures if figure.name == name)
 
 
 @dataclass(frozen=True)
@@ -67,8 +51,11 @@ class Labelled:
     def without(self, prints: set[bytes]) -> Labelled:
         """Those whose pictures are not among these."""
         kept = [i for i, each in enumerate(self.prints) if each not in prints]
-        lists = (self.videos, self.labels, self.prints)
-        return Labelled(*([each[i] for i in kept] for each in lists))  # type: ignore[arg-type]
+        return Labelled(
+            [self.videos[i] for i in kept],
+            [self.labels[i] for i in kept],
+            [self.prints[i] for i in kept],
+        )
 
 
 def probe(
@@ -82,7 +69,7 @@ def probe(
     steps: int = 1000,
     seed: int = 0,
     out: Path | None = None,
-) -> Probed:
+) -> Evaluation:
     """Measure how well the action of a clip can be read off a model's frozen states.
 
     A linear head learns on the source's training clips, after mean pooling and after attention
@@ -111,7 +98,7 @@ def probe(
     chosen = check_layers(layers, loaded.decoder)
     with progress_bar("probing") as tell:
         clips = num_train + num_clips
-        count = _Count(tell, 3 * clips + (2 * len(chosen) + 1) * len(POOLINGS) * steps)
+        count = RunningCount(tell, 3 * clips + (2 * len(chosen) + 1) * len(POOLINGS) * steps)
         parts = [
             read_labelled(loaded, source, name, number, label, seed, count)
             for name, number in (("train", num_train), (split, num_clips))
@@ -130,7 +117,7 @@ def probe_states(
     layers: Sequence[int],
     fitting: Fitting,
     progress: Tick | None = None,
-) -> Probed:
+) -> Evaluation:
     """Figures of every layer and pooling, of the model, of an untrained one and of the codec.
 
     Args:
@@ -182,7 +169,7 @@ def probe_states(
         "steps": fitting.steps,
         "seed": fitting.seed,
     }
-    return Probed(figures, protocol)
+    return Evaluation(figures, protocol)
 
 
 def _seen(
@@ -227,17 +214,7 @@ def read_labelled(
     progress: Tick | None = None,
 ) -> Labelled:
     """Clips of a source in the model's format, as codes; those without the label are left out."""
-    main = model.framing.main
-    clips = open_source(
-        source,
-        split=split,
-        num_clips=most,
-        num_frames=main.num_frames,
-        height=main.height,
-        width=main.width,
-        fps=None if main.fps is None else float(main.fps),
-        seed=seed,
-    )
+    clips = open_known(model.framing, source, split=split, num_clips=most, seed=seed)
     found = Labelled([], [], [])
     for numbers in torch.arange(min(most, len(clips))).split(ROWS):
         some = [clip for clip in (clips[i] for i in numbers.tolist()) if _name(clip, label)]
@@ -251,14 +228,3 @@ def read_labelled(
 
 def _name(clip: Clip, label: str | None) -> str:
     return label_of(clip.labels) if label is None else clip.labels.get(label, "")
-
-
-class _Count:
-    """Adds up for a bar of so many."""
-
-    def __init__(self, tell: Callable[[float, int | None], None], total: int) -> None:
-        self.tell, self.total, self.done = tell, total, 0
-
-    def __call__(self, more: int) -> None:
-        self.done += more
-        self.tell(self.done, self.total)

@@ -13,10 +13,10 @@ from typing import Any
 
 from data.clip import Clip
 from lm.document import Time
+from lm.drawing import Draw, Sampling
 from lm.infilling import read_stills
 from lm.locating import describe, list_events, locate
 from lm.long.answer import LongAnswer
-from lm.sampling import Draw, Sampling
 from lm.tasks import Model
 
 Request = dict[str, Any]

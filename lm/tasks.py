@@ -8,48 +8,35 @@ Knows nothing of training, commands or pages.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import overload
-
-import torch
 
 from data.clip import Clip, Event
 from lm.beams import Beam, beam_texts
 from lm.chatting import Chat
-from lm.choosing import best_of
-from lm.completing import GREEDY, MAX_TEXT, ROWS, Progress, chunks, complete
+from lm.completing import GREEDY, MAX_TEXT, Progress, complete
 from lm.continuing import continue_clip, continue_stream
-from lm.document import Item, Task, Text, Time, Video
+from lm.document import Item, Text, Time
+from lm.drawing import Draw, Sampling
 from lm.engine import open_engine
-from lm.filming import MAX_STREAMED, film, plan_shot, shoot
 from lm.framing import Framing
+from lm.generating import Asked, make_clips, make_stream
 from lm.grammar import Grammar
 from lm.infilling import infill
+from lm.interleaving import write_on
 from lm.locating import describe, list_events, locate
 from lm.long.answer import LongAnswer
 from lm.long.asking import ask_long, caption_long
 from lm.model import Decoder
 from lm.positions import place_tokens
-from lm.prompting import about_video, opened
-from lm.rolling import Take, roll
-from lm.sampling import Draw, Prompt, Sampling, continue_streams
+from lm.prompting import about_video
+from lm.ranking import LabelScore, rank
+from lm.rolling import Take
 from lm.saving import load_parts, save_parts
-from lm.scoring import score_texts
 from lm.vocabulary import Vocabulary
 from lm.watching import Seen, as_clip, read_videos
 from tokenizer.codec import Codec
 from tokenizer.tokens import VideoTokens
-
-
-@dataclass(frozen=True)
-class LabelScore:
-    """A label with how well it fits a clip."""
-
-    label: str
-    probability: float  # among the labels given, 0 to 1
-    log_likelihood: float  # natural log, of the label's tokens and its end
 
 
 class Model:
@@ -202,7 +189,7 @@ class Model:
     ) -> list[LabelScore]:
         """Choices ranked as answers to a question by their likelihood; see `recognize`."""
         prompt = about_video(self.vocabulary, self.encode(video), "answer", question)
-        return self._rank([prompt], choices, normalise, None)[0]
+        return rank(self, [prompt], choices, normalise)[0]
 
     def recognize(
         self, video: Seen, labels: Sequence[str], *, normalise: bool = False
@@ -227,7 +214,7 @@ class Model:
         """`recognize` of many videos with the same labels."""
         tokens = self.encode_batch(videos)
         prompts = [about_video(self.vocabulary, video, "label") for video in tokens]
-        return self._rank(prompts, labels, normalise, progress)
+        return rank(self, prompts, labels, normalise, progress)
 
     # Times
 
@@ -270,27 +257,7 @@ class Model:
         Raises:
             ValueError: a model that was not taught to, or items that do not fit the context.
         """
-        if "talk" not in self.taught:
-            raise ValueError(
-                "this model was not taught to write documents of its own: train it with "
-                "--data.mixture.talk 0.2"
-            )
-        start = [Task("talk"), *items]
-        (state,) = continue_streams(
-            self.decoder,
-            self.grammar,
-            [Prompt(opened(self.vocabulary, start, None))],
-            sampling=sampling,
-            seeds=[seed],
-            max_new=max_new,
-        )
-        said: list[str | Clip] = []
-        for item in state.items[len(start) :]:
-            if isinstance(item, Text):
-                said.append(item.text)
-            elif isinstance(item, Video):
-                said.append(self.codec.decode(item.tokens))
-        return said
+        return write_on(self, items, seed, sampling, max_new)
 
     # Text to video
 
@@ -365,38 +332,16 @@ class Model:
         progress: Progress | None = None,
     ) -> list[Clip]:
         """A video for each prompt, each with its own seed (default 0, 1, ...); see `generate`."""
-        if seeds is not None and len(seeds) != len(prompts):
-            raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one for each")
-        if candidates != 1:
-            draw = partial(
-                self.generate_batch,
-                seconds=seconds,
-                sampling=sampling,
-                tokens_per_frame=tokens_per_frame,
-                negative=negative,
-                overlap=overlap,
-            )
-            return best_of(self, draw, candidates, prompts, seeds, progress)
-        shot = plan_shot(self.vocabulary, self.framing, seconds, tokens_per_frame, overlap)
-        made = film(
-            self.decoder,
-            self.grammar,
+        return make_clips(
+            self,
             prompts,
-            list(range(len(prompts))) if seeds is None else seeds,
-            shot,
-            sampling or Sampling(guidance=2.0),
+            seconds,
+            seeds,
+            sampling,
+            Asked(tokens_per_frame, negative, overlap),
+            candidates,
             progress,
-            negative=negative,
         )
-        frames = torch.arange(shot.num_frames)
-        return [
-            replace(
-                clip.at(frames[: len(clip)]),
-                captions=() if prompt is None else (prompt,),
-                source="generated",
-            )
-            for clip, prompt in zip(self.codec.decode_batch(made), prompts, strict=True)
-        ]
 
     def generate_stream(
         self,
@@ -417,20 +362,8 @@ class Model:
         Raises:
             ValueError: as `generate`.
         """
-        shot = plan_shot(
-            self.vocabulary, self.framing, seconds, tokens_per_frame, overlap, MAX_STREAMED
-        )
-        windows = shoot(
-            self.decoder,
-            self.grammar,
-            [prompt],
-            [seed],
-            shot,
-            sampling or Sampling(video=Draw(min_p=0.2), guidance=2.0),
-            negative=negative,
-        )
-        size = shot.format.height, shot.format.width
-        return roll(self.codec, windows, shot.timestamps, size, prompt, "generated")
+        asked = Asked(tokens_per_frame, negative, overlap)
+        return make_stream(self, prompt, seconds, seed, sampling, asked)
 
     def continue_video(
         self,
@@ -474,25 +407,3 @@ class Model:
     ) -> list[str]:
         items = complete(self, prompts, draw, seed, progress)
         return [item.text for item in items if isinstance(item, Text)]
-
-    def _rank(
-        self,
-        prompts: list[list[int]],
-        labels: Sequence[str],
-        normalise: bool,
-        progress: Progress | None,
-    ) -> list[list[LabelScore]]:
-        if isinstance(labels, str):
-            raise ValueError(f"{labels!r} is one text: give a list of texts to choose from")
-        if not labels or len(set(labels)) < len(labels):
-            raise ValueError(f"labels {list(labels)}: give different labels, at least one")
-        ranked: list[list[LabelScore]] = []
-        for part in chunks(prompts, max(1, 4 * ROWS // len(labels))):
-            scores, lengths = score_texts(self.decoder, self.grammar, part, labels)
-            chances = (scores / lengths if normalise else scores).softmax(-1)
-            for row, shares in zip(scores.tolist(), chances.tolist(), strict=True):
-                found = [LabelScore(*fact) for fact in zip(labels, shares, row, strict=True)]
-                ranked.append(sorted(found, key=lambda score: -score.probability))
-            if progress is not None:
-                progress(len(part))
-        return ranked

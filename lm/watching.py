@@ -9,12 +9,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data.clip import Clip
+from data.source import Source, open_source
 from lm.framing import Framing
 from tokenizer.codec import Codec
 from tokenizer.tokens import VideoTokens
@@ -96,6 +98,25 @@ def _with_end(times: Tensor) -> np.ndarray:
     values = times.double().numpy()
     step = (values[-1] - values[0]) / (len(values) - 1) if len(values) > 1 else MOMENT
     return np.append(values, values[-1] + step)
+
+
+def open_known(framing: Framing, source: str, **more: Any) -> Source:
+    """Clips of a source in a model's format.
+
+    Args:
+        framing: What clips the model knows.
+        source: A folder of clips, scenes:LEVEL, or hub:NAME.
+        more: Of `data.source.open_source`.
+    """
+    main = framing.main
+    return open_source(
+        source,
+        num_frames=main.num_frames,
+        height=main.height,
+        width=main.width,
+        fps=None if main.fps is None else float(main.fps),
+        **more,
+    )
 
 
 def as_clip(video: Clip | str | Path) -> Clip:

@@ -9,9 +9,9 @@ import torch
 from data.clip import Clip
 from data.reading import read_clip
 from kinolex import main
+from lm.drawing import Sampling
 from lm.filming import film, plan_shot
 from lm.framing import Framing
-from lm.sampling import Sampling
 from lm.tasks import Model
 
 

@@ -7,9 +7,10 @@ import torch
 
 from lm.cache import Cache
 from lm.document import Document, Video
+from lm.drawing import Draw, Sampling, draw
 from lm.grammar import Grammar
 from lm.model import Decoder
-from lm.sampling import Draw, Prompt, Sampling, continue_streams, draw
+from lm.sampling import Prompt, continue_streams
 from lm.scoring import score_texts
 from lm.sequence import write
 from lm.vocabulary import Vocabulary

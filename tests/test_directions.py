@@ -12,13 +12,13 @@ from data.clip import Clip, Event
 from data.writing import write_video
 from kinolex import main
 from lm.document import Nothing, Task, Text, Time, Video
+from lm.drawing import Draw, Sampling
 from lm.grammar import Grammar
 from lm.guidance import combine
 from lm.infilling import read_stills, spread_times
 from lm.locating import describe, list_events, locate
 from lm.model import Decoder
 from lm.prompting import opened
-from lm.sampling import Draw, Sampling
 from lm.tasks import Model
 
 TAUGHT = ("events", "fill", "talk")

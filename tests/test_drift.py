@@ -1,18 +1,10 @@
 """The benchmark of drift by laws: what stays as it is does not drift, what fades does."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from data.scenes import Oracle, Scenes
-from lm.judging import Tally
-from tokenizer.codec import Codec
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks.drift import (  # noqa: E402
+from benchmarks.drift import (
     distances,
     measure,
     prompts_of,
@@ -21,6 +13,9 @@ from benchmarks.drift import (  # noqa: E402
     statistics,
     to_and_fro,
 )
+from data.scenes import Oracle, Scenes
+from lm.judging import Tally
+from tokenizer.codec import Codec
 
 
 def test_seconds_are_whole_and_in_order() -> None:

@@ -15,12 +15,13 @@ import pytest
 import torch
 
 import kinolex
+from lm.drawing import Draw, Sampling
 from lm.engine import open_engine
 from lm.grammar import Grammar
 from lm.learning import code_features, make_decoder
 from lm.model import Decoder, Sizes
 from lm.prompting import condition, to_video
-from lm.sampling import Draw, Prompt, Sampling, continue_streams
+from lm.sampling import Prompt, continue_streams
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
 from tests.conftest import CODES, tiny_config

@@ -4,10 +4,10 @@ import torch
 
 from data.clip import Clip
 from lm.completing import GREEDY
+from lm.drawing import Sampling
 from lm.evaluate import evaluate
 from lm.filming import film, plan_shot
 from lm.forced_figures import forced_video
-from lm.sampling import Sampling
 from lm.tasks import Model
 
 

@@ -15,6 +15,7 @@ from data.reading import read_clip
 from lm.batches import Documents, Mixture, pack, pad, passes
 from lm.corpus import Corpus
 from lm.document import Document, Video
+from lm.drawing import Draw, Sampling
 from lm.exporting import export_model
 from lm.film_commands import generate
 from lm.grammar import Grammar, State
@@ -23,7 +24,7 @@ from lm.loss import language_loss
 from lm.model import Decoder, Sizes
 from lm.parallel import judge
 from lm.prompting import condition, to_video
-from lm.sampling import Draw, Prompt, Sampling, continue_streams, prefill
+from lm.sampling import Prompt, continue_streams, prefill
 from lm.sequence import Sequence, write
 from lm.step import Step
 from lm.tasks import Model

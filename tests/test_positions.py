@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from lm.batches import pack, pad
 from lm.cache import Cache
 from lm.corpus import Corpus
 from lm.document import Document, Item, Nothing, Task, Text, Video
+from lm.drawing import Draw, Sampling
 from lm.engine import open_engine
 from lm.exporting import export_model
 from lm.formats import VideoFormat
@@ -26,7 +28,7 @@ from lm.loss import language_loss
 from lm.model import Decoder, Sizes
 from lm.model_prior import ModelPrior
 from lm.positions import Places, body, place_tokens
-from lm.sampling import Draw, OwnReading, Prompt, Sampling, continue_streams
+from lm.sampling import OwnReading, Prompt, continue_streams
 from lm.scoring import score_texts
 from lm.sequence import Sequence, join, write
 from lm.tasks import Model
@@ -186,8 +188,8 @@ def test_packed_equals_unpacked(decoder: Decoder, corpus: Corpus) -> None:
         decoder.zero_grad()
         loss = language_loss(decoder, batches)
         loss.total.backward()
-        weight = decoder.blocks[0].attention.qkv.weight  # type: ignore[union-attr]
-        assert isinstance(weight, torch.nn.Parameter) and weight.grad is not None
+        weight = decoder.get_parameter("blocks.0.attention.qkv.weight")
+        assert weight.grad is not None
         found.append((loss.total.detach(), weight.grad.clone()))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
@@ -356,6 +358,6 @@ def test_a_saved_model_keeps_its_positions(
         ({"positions_per_second": 0.0}, "give a number above 0"),
     ],
 )
-def test_sizes_that_cannot_be(choice: dict[str, object], message: str) -> None:
+def test_sizes_that_cannot_be(choice: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Sizes(**{**asdict(Sizes()), **choice})  # type: ignore[arg-type]
+        replace(Sizes(), **choice)

@@ -12,7 +12,8 @@ import torch
 from data.clip import Clip
 from kinolex import main
 from lm.document import Document, Task, Video
-from lm.probe_command import Labelled, Probed, check_layers, probe_states, untrained
+from lm.figures import Evaluation
+from lm.probe_command import Labelled, check_layers, probe_states, untrained
 from lm.probing import (
     POOLINGS,
     Fitting,
@@ -146,7 +147,7 @@ def made_clips(count: int, seed: int) -> list[Clip]:
     return made
 
 
-def values(found: Probed) -> list[tuple[str, float]]:
+def values(found: Evaluation) -> list[tuple[str, float]]:
     return [(figure.name, figure.value) for figure in found.figures]
 
 

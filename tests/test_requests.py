@@ -14,9 +14,9 @@ from data.clip import Clip
 from data.reading import read_clip
 from data.writing import write_video
 from kinolex import COMMANDS, main
+from lm.drawing import Draw, Sampling
 from lm.model import Decoder
 from lm.requests import TASKS, run_requests
-from lm.sampling import Draw, Sampling
 from lm.tasks import Model
 
 

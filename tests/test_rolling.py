@@ -2,6 +2,7 @@
 
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from data.shards import ShardWriter, TokenShards
 from kinolex import main
 from lm.continuing import continue_stream
 from lm.corpus import make_vocabulary
+from lm.drawing import Draw, Sampling
 from lm.filming import plan_shot, shoot
+from lm.grammar import Grammar
 from lm.learning import code_features, make_decoder
-from lm.model import Sizes
+from lm.model import Decoder, Sizes
 from lm.rolling import roll
-from lm.sampling import Draw, Sampling
+from lm.sampling import Prompt
 from lm.tasks import Model
 from tokenizer.codec import Codec
 from tokenizer.encoding import TokenRecord, write_record
@@ -85,7 +88,7 @@ def test_windows_begin_with_as_many_blocks_as_asked(
     prompts: list[list[int]] = []
     draw = filming.continue_streams
 
-    def watched(decoder, grammar, starts, **rest):  # noqa: ANN001, ANN003, ANN202
+    def watched(decoder: Decoder, grammar: Grammar, starts: list[Prompt], **rest: Any) -> Any:
         prompts.extend(start.ids for start in starts)
         return draw(decoder, grammar, starts, **rest)
 

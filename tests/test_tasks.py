@@ -13,10 +13,11 @@ import torch
 from data.clip import Clip
 from lm.choosing import SEED_STEP
 from lm.commands import show_sequence
+from lm.drawing import Draw, Sampling
 from lm.evaluate import evaluate
 from lm.model import Decoder
 from lm.prompting import about_video
-from lm.sampling import Draw, Sampling, read_prompt
+from lm.sampling import read_prompt
 from lm.scoring import score_captions
 from lm.tasks import Model
 from tokenizer.codec import Codec

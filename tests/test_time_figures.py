@@ -7,9 +7,9 @@ import torch
 
 from data.clip import Clip, Event
 from lm.document import Time
+from lm.drawing import Sampling
 from lm.evaluate import evaluate
 from lm.frame_figures import blended, frame_figures, held, moved_on
-from lm.sampling import Sampling
 from lm.tasks import Model
 from lm.time_figures import matched, same_time, time_figures
 

@@ -29,6 +29,18 @@ def progress_bar(what: str) -> Iterator[Tell]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+class RunningCount:
+    """Adds up what is done, for whoever is told of all of it."""
+
+    def __init__(self, tell: Callable[[int, int], None] | None, total: int) -> None:
+        self.tell, self.total, self.done = tell, total, 0
+
+    def __call__(self, more: int) -> None:
+        self.done += more
+        if self.tell is not None:
+            self.tell(self.done, self.total)
+
+
 def shown(things: Iterable[T], what: str, count: Callable[[], int | None]) -> Iterator[T]:
     """The same things, such as frames, with a bar that moves as they are taken.
 
