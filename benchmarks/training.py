@@ -72,7 +72,7 @@ def turn(way: str, size: str, rows: int, steps: int) -> None:
         optimizer.step()
     seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps([steps * rows * CONTEXT / seconds, peak, float(loss.detach())]))
+    print(json.dumps([steps * rows * CONTEXT / seconds, peak]))
 
 
 def main() -> None:
@@ -94,13 +94,13 @@ def main() -> None:
                 command += ["--rows", str(given.rows), "--steps", str(given.steps)]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[way].append(json.loads(done.stdout.splitlines()[-1]))
-        base = median(pace for pace, _, _ in found[WAYS[0]])
+        base = median(pace for pace, _ in found[WAYS[0]])
         for way, turns in found.items():
-            paces, peaks, losses = zip(*turns, strict=True)
+            paces, peaks = zip(*turns, strict=True)
             print(
                 f"{size} rows {given.rows} {way:12} {median(paces):6.0f} tokens/s "
                 f"({min(paces):.0f} to {max(paces):.0f}) {median(paces) / base:.2f} times, "
-                f"peak {max(peaks):.0f} MiB, loss {losses[-1]:.2f}"
+                f"peak {max(peaks):.0f} MiB"
             )
         print(f"  load {os.getloadavg()[0]:.1f}", flush=True)
 

@@ -5,6 +5,7 @@ What stands in a document is drawn by `lm.layouts`. Knows no model and no traine
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence as List
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -124,6 +125,13 @@ class Documents:
         self.mixture = mixture or Mixture()
         self.context = context
         self.seed = seed
+        top = max((max(fmt.tokens_per_block) for fmt in corpus.vocabulary.presets), default=1)
+        if idle := [rate for rate in self.mixture.rates if rate >= top]:
+            warnings.warn(
+                f"mixture.rates={idle}: clips have {top} tokens a block at most, so these are the "
+                "full rate",
+                stacklevel=2,
+            )
         marks = {name: write_item(Task(name), corpus.vocabulary) for name in TASKS}
         marks["nothing"] = write_item(Nothing(), corpus.vocabulary)
         self._layouts = Layouts(self.mixture, marks)

@@ -222,9 +222,10 @@ class Decoder(nn.Module):
         return nn.Linear(config.code_dim, config.width, bias=False) if config.code_dim else None
 
     def _initialise(self) -> None:
+        large = () if self.config.tied else INPUTS  # a table that scores, too, starts small
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=EMBEDDING_STD if name in INPUTS else 0.02)
+                nn.init.normal_(parameter, std=EMBEDDING_STD if name in large else 0.02)
             if name.endswith(("out.weight", "down.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.layers))
 

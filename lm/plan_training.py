@@ -135,7 +135,7 @@ def plan_training(
         bandwidth: Bytes a second that each device sends to others.
     """
     _check(devices, num_tokens, document, codes, flops, utilisation, bandwidth)
-    cli = _read(config)
+    cli = read_configs(config)
     recipe, data = cli.model.recipe, cli.datamodule
     parts = cli.config.trainer.accumulate_grad_batches
     shape = _shape(cli.model.sizes, data.num_pieces, codes)
@@ -183,7 +183,7 @@ def _check(devices: Sequence[int], tokens: float | None, *others: float | None) 
         raise ValueError(f"utilisation={utilisation:g}: give a share of the peak, at most 1")
 
 
-def _read(config: Sequence[Path]) -> Any:
+def read_configs(config: Sequence[Path]) -> Any:
     """Model, data and settings as `lm fit` would make them, without a trainer."""
     from lm.training import LanguageTraining, ShardData
 

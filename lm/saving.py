@@ -113,4 +113,9 @@ def _record(path: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: describes a {kind}, not a {FORMAT}: give a model directory")
     if version > VERSION:
         raise ValueError(f"{file}: version {version} is newer than {VERSION}: upgrade kinolex")
+    if record.get("grammar") != GRAMMAR_VERSION:
+        raise ValueError(
+            f"{file}: stream grammar {record.get('grammar')}, this Kinolex reads "
+            f"{GRAMMAR_VERSION}: train again or use the version that wrote it"
+        )
     return record

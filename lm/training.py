@@ -80,9 +80,8 @@ class LanguageTraining(LightningModule):
         self.decoder: Decoder | None = None
         self.average: Average | None = None
         self._codec: list[Codec] = []  # in a list: no part of the module's weights
-        self._step = torch.zeros(
-            5
-        )  # of the parts seen so far: total, ahead, structure, text, video
+        # Of the parts of a step seen so far: total, ahead, structure, text, video.
+        self._step = torch.zeros(5)
         self._sums = torch.zeros(2, 3)  # of held-out documents: losses and weights
 
     @property

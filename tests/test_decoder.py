@@ -104,6 +104,9 @@ def test_tied_heads_score_with_the_input_table(vocabulary: Vocabulary) -> None:
     hidden = torch.randn(2, 16)
     torch.testing.assert_close(tied.logits(hidden), hidden @ tied.input_table().T)
     torch.testing.assert_close(tied.logits(hidden, 3, 9), tied.logits(hidden)[:, 3:9])
+    wide = Decoder(tiny_config(vocabulary, tied=True, width=256))
+    ids = torch.arange(len(vocabulary))[None, -100:]
+    assert wide.logits(wide(ids)).std() < 1  # fresh ones know nothing, and say so
 
 
 def prompts_of(vocabulary: Vocabulary, texts: list[str]) -> list[Prompt]:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from data.clip import Clip
 from data.shards import ShardWriter, TokenShards
+from lm.plan_training import read_configs
 from lm.tasks import Model
 from tokenizer.fitting import FitReport, fit
 
@@ -83,18 +83,27 @@ def test_held_out_tokens_of_another_codec_or_none_are_refused(
 
 def test_shipped_configs_are_accepted() -> None:
     """Every file of configs/lm parses over the base against the real signatures."""
-    from lm.training import LanguageTraining, ShardData
-    from tokenizer.fitting import FitCLI
-
     base = ROOT / "configs" / "lm" / "base.yaml"
     files = sorted((ROOT / "configs" / "lm").rglob("*.yaml"))
     assert base in files
     for file in files:
-        content = yaml.safe_load(file.read_text())
-        assert content, file
+        read_configs([base] if file == base else [base, file])
         if file != base:
             assert len(file.read_text().splitlines()) <= 12, f"{file} is more than a difference"
-    assert FitCLI and LanguageTraining and ShardData
+
+
+def test_a_config_with_a_wrong_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("data: {mixture: {genrate: 0.5}}")
+    with pytest.raises(SystemExit):
+        read_configs([ROOT / "configs" / "lm" / "base.yaml", tmp_path / "wrong.yaml"])
+
+
+def test_what_a_run_would_replace_or_not_heed_is_told(run_folder: Path, tmp_path: Path) -> None:
+    run(run_folder, tmp_path / "a", "--trainer.max_steps=1")
+    with pytest.warns(UserWarning, match="holds a run, which this one replaces"):
+        run(run_folder, tmp_path / "a", "--trainer.max_steps=1")
+    with pytest.warns(UserWarning, match="these are the full rate"):
+        run(run_folder, tmp_path / "b", "--trainer.max_steps=1", "--data.mixture.rates=[999]")
 
 
 def test_bf16_learns_what_fp32_does_but_for_rounding(run_folder: Path, tmp_path: Path) -> None:

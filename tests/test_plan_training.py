@@ -8,7 +8,7 @@ import torch
 
 from lm.learning import Recipe
 from lm.model import Decoder, DecoderConfig
-from lm.plan_training import TrainingPlan, _read, _shape, plan_training
+from lm.plan_training import TrainingPlan, _shape, plan_training, read_configs
 from lm.training_cost import count_parameters, kept_for_backward, memory
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "lm"
@@ -28,7 +28,7 @@ def plan(name: str, *more: Path, **options: Any) -> TrainingPlan:
 
 @pytest.mark.parametrize("name", NAMED)
 def test_parameters_are_those_of_the_network(name: str) -> None:
-    sizes = _read([CONFIGS / "base.yaml", CONFIGS / "size" / f"{name}.yaml"]).model.sizes
+    sizes = read_configs([CONFIGS / "base.yaml", CONFIGS / "size" / f"{name}.yaml"]).model.sizes
     config = _shape(sizes, 512, 1000)
     with torch.device("meta"):
         decoder = Decoder(config)

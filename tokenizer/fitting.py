@@ -145,9 +145,16 @@ class FitCLI(LightningCLI):
         config.trainer.default_root_dir = str(self.out)
 
     def _find_checkpoint(self, asked: str | None) -> Path | None:
+        last = self.checkpoints / "last.ckpt"
         if asked is None:
+            if last.exists() or previous(last).exists():
+                warnings.warn(
+                    f"out={self.out} holds a run, which this one replaces; to go on with that one "
+                    "give --ckpt_path last",
+                    stacklevel=2,
+                )
             return None
-        path = self.checkpoints / "last.ckpt" if asked == "last" else Path(asked)
+        path = last if asked == "last" else Path(asked)
         if not path.exists() and previous(path).is_dir():  # killed between two sharded ones
             path = previous(path)
         if not path.exists():
