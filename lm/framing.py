@@ -64,9 +64,13 @@ class Framing:
             )
         return clip
 
-    def kept_times(self, clip: Clip) -> Tensor:
-        """Seconds in the clip of each frame that `fit` makes, float64, not falling."""
-        return self._fit_time(clip, [])[1]
+    def times(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """Of each frame that `fit` makes the seconds it is given and those it had in the clip.
+
+        Both float64 (T,), the first rising from 0, the second not falling.
+        """
+        fitted, had = self._fit_time(clip, [])
+        return fitted.timestamps, had
 
     def at_rate(self, clip: Clip) -> Clip:
         """The clip at the main frame rate and size, as long as it is and from 0 s on.

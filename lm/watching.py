@@ -76,13 +76,8 @@ class Clock:
         true = video.timestamps
         if isinstance(video, VideoTokens):
             return cls(_with_end(true), _with_end(true))
-        kept = framing.kept_times(video)
-        fps = framing.main.fps
-        seen = torch.arange(len(kept), dtype=torch.float64) / float(fps or 1)
-        same = len(kept) == len(true) and torch.equal(kept, true)
-        ends = _with_end(true)
-        seen = kept - kept[0] if same else seen
-        return cls(_with_end(seen), np.append(kept.numpy(), ends[-1]))
+        seen, had = framing.times(video)
+        return cls(_with_end(seen), np.append(had.numpy(), _with_end(true)[-1]))
 
     def in_video(self, seconds: float) -> float:
         """A second of the video, to the millisecond, within its length."""

@@ -79,3 +79,7 @@ def test_the_command(
     assert len(read_clip(out)) == 6
     assert main(["continue", *words[:-1], "0", "--out", str(out)]) == 2
     assert "seconds=0" in capsys.readouterr().err
+    before = (tmp_path / "a.mkv").read_bytes()
+    assert main(["continue", *words, "--out", words[0]]) == 2
+    assert "is also what is read" in capsys.readouterr().err
+    assert (tmp_path / "a.mkv").read_bytes() == before

@@ -101,6 +101,12 @@ def test_of_several_clips_only_those_after_the_last_text_change(
     assert len(changed) and int(changed[0]) > last_text
     with pytest.raises(ValueError, match="corrupt=2"):
         Mixture(corrupt=2)
+    with pytest.raises(ValueError, match="fill=-1: give a share"):
+        Mixture(fill=-1)
+    with pytest.raises(ValueError, match="questions=-2: give 0 or more"):
+        Mixture(questions=-2)
+    with pytest.raises(ValueError, match=r"rates=\[0\]"):
+        Mixture(rates=(0,))
 
 
 def test_models_read_inputs_and_are_judged_by_ids(

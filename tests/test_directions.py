@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +21,9 @@ from lm.infilling import read_stills, spread_times
 from lm.locating import describe, list_events, locate
 from lm.model import Decoder
 from lm.prompting import opened
+from lm.sampling import SEEDS, later_seed
 from lm.tasks import Model
+from lm.watching import Clock
 
 TAUGHT = ("events", "fill", "talk")
 
@@ -205,3 +209,61 @@ def test_chat_takes_lines(
     answers = [talk.ask("what colour is it?"), talk.ask("and how?")]
     assert len(shown.out.splitlines()) >= 2 or "\n" in "".join(answers)
     assert "none.mp4" in shown.err and "/show FILE and /forget" in shown.err
+
+
+@pytest.mark.parametrize("fps", [8.0, 4.0, 2.0])
+def test_times_are_seconds_of_the_video(taught: Model, fps: float) -> None:
+    """However long the four frames last that the model sees in its own second."""
+    frames = torch.randint(0, 256, (4, 3, 16, 24), dtype=torch.uint8)
+    clip = Clip.from_frames(frames, fps)
+    clock = Clock.of(taught.framing, clip)
+    assert clock.in_video(0) == 0 and clock.in_video(99) == pytest.approx(4 / fps, abs=1e-3)
+    for second in (0.0, 1 / fps, 2.5 / fps, 4 / fps):
+        assert clock.in_video(clock.as_seen(second)) == pytest.approx(second, abs=2e-3)
+    shown = taught.framing.times(clip)[0]
+    assert clock.as_seen(4 / fps) == pytest.approx(len(shown) * 0.25)  # at the model's 4 a second
+
+
+def test_times_of_a_slower_clip_are_its_own(
+    taught: Model, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = taught.framing.main.fps
+    assert known is not None
+    quick = Clip.from_frames(clips[0].frames, float(known))
+    slow = Clip.from_frames(clips[0].frames, float(known) / 2)
+    monkeypatch.setattr("lm.locating.complete", lambda *_, **__: [Time(0.25, 0.5)])
+    assert taught.locate(quick, "it stops") == Time(0.25, 0.5)
+    with pytest.warns(UserWarning, match="its whole"):
+        assert taught.locate(slow, "it stops") == Time(0.5, 1.0)
+    with pytest.raises(ValueError, match=r"start=50: the video lasts from 0 to"):
+        taught.describe(quick, 50)
+    with pytest.raises(ValueError, match="start=nan"):
+        taught.describe(quick, float("nan"))
+
+
+def test_bad_seeds_temperatures_and_labels(taught: Model, clips: list[Clip]) -> None:
+    film = taught.generate("a red ball", seed=3)
+    seeds: list[Any] = [np.int64(3), 1.5]
+    assert torch.equal(taught.generate("a red ball", seed=seeds[0]).frames, film.frames)
+    with pytest.raises(ValueError, match="seed=1.5: give a whole number"):
+        taught.generate("a red ball", seed=seeds[1])
+    with pytest.raises(ValueError, match="temperature=1e-40: give 0"):
+        taught.generate("a red ball", temperature=1e-40)
+    with pytest.raises(ValueError, match="negative prompt is empty"):
+        taught.generate("a red ball", negative="")
+    with pytest.raises(ValueError, match="takes .* tokens .* more than fit"):
+        taught.generate("a red ball", negative="a red ball " * 200)
+    with pytest.raises(ValueError, match="'red' is one text"):
+        taught.recognize(clips[0], "red")
+    with pytest.raises(ValueError, match="1 seeds for 2 prompts"):
+        taught.generate_batch(["a", "b"], seeds=[1])
+    with pytest.raises(ValueError, match="n=0"):
+        taught.captions(clips[0], 0)
+
+
+def test_the_last_seed_goes_on(taught: Model) -> None:
+    assert later_seed(SEEDS.stop - 1, 1) == SEEDS.start and later_seed(3, 4) == 7
+    with pytest.warns(UserWarning, match="longer than"):
+        film = taught.generate("a red ball", 1.5, SEEDS.stop - 1)
+    short = taught.generate("a red ball", 0.5, SEEDS.stop - 1)
+    assert torch.equal(film.frames[: len(short)], short.frames)

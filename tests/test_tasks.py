@@ -58,6 +58,21 @@ def test_directories_of_another_kind_are_refused(
         with pytest.raises(ValueError, match="damaged vocabulary"):
             Model.load(tmp_path / "m")
         (tmp_path / "m" / name).write_bytes(content)
+    pieces = (tmp_path / "m" / "pieces.model").read_bytes()
+    (tmp_path / "m" / "pieces.model").write_bytes(b"")
+    with pytest.raises(ValueError, match="damaged vocabulary"):
+        Model.load(tmp_path / "m")
+    (tmp_path / "m" / "pieces.model").write_bytes(pieces)
+    whole = json.loads((tmp_path / "m" / "model.json").read_text())
+    for change, message in (
+        ({"taught": 5}, "damaged model"),
+        ({"decoder": {**whole["decoder"], "context": 96.0}}, "context is no whole number"),
+        ({"grammar": 2}, "stream grammar 2"),
+    ):
+        (tmp_path / "m" / "model.json").write_text(json.dumps({**whole, **change}))
+        with pytest.raises(ValueError, match=message):
+            Model.load(tmp_path / "m")
+    (tmp_path / "m" / "model.json").write_text(json.dumps(whole))
     weights = bytearray((tmp_path / "m" / "model.safetensors").read_bytes())
     weights[-9] ^= 1
     (tmp_path / "m" / "model.safetensors").write_bytes(weights)
