@@ -245,9 +245,10 @@ def _reason(error: Exception) -> str | None:
         return "not enough memory: give fewer or smaller clips (--height, --width, --num-frames)"
     if isinstance(error, RuntimeError):
         return None
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{error.filename}: "
         remedy = _REMEDIES.get(error.errno or 0)
-        return f"{error.filename}: {error.strerror.lower()}" + (f"; {remedy}" if remedy else "")
+        return f"{place}{error.strerror.lower()}" + (f"; {remedy}" if remedy else "")
     return " ".join(str(error).split())
 
 

@@ -43,7 +43,7 @@ class ExportedModel:
 def export(model: Path, out: Path) -> ExportedModel:
     """Write a language model as a folder that transformers and vLLM load as a Qwen3.
 
-    Example: kinolex lm export --model runs/demo/model --out runs/qwen3
+    Example: kinolex lm export --model runs/plain/model --out runs/qwen3
 
     Args:
         model: Folder of a model, trained with `--model.sizes.slot_embedding false`.

@@ -6,6 +6,8 @@ text. Knows weights and ids; knows no codec: video codes are tokens like others.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +45,7 @@ def export_gguf(model: Path, out: Path, weights: Weights = "f32") -> GgufFile:
 
     The codec stays behind: `kinolex encode` and `kinolex decode` turn pixels into codes and back.
 
-    Example: kinolex lm export-gguf --model runs/demo/model --out runs/model.gguf
+    Example: kinolex lm export-gguf --model runs/plain/model --out runs/model.gguf
 
     Args:
         model: Folder of a model trained with `--model.sizes.slot_embedding false`.
@@ -89,10 +91,17 @@ def write_gguf(
             values = gguf.quantize(np.ascontiguousarray(tensor.numpy()), stored)
             writer.add_tensor(name, values, raw_dtype=stored)
             count += 1
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        try:
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # NumPy tells only how little of an array it could write
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        finally:
+            writer.close()
     return GgufFile(str(path), weights, count, round(path.stat().st_size / 1e6, 3))
 
 

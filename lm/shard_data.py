@@ -40,7 +40,7 @@ class ShardData(LightningDataModule):
         num_pieces: Most text pieces beyond bytes and characters.
         watched: Held-out documents to watch.
         workers: Processes that make batches beside the training; 0 makes them between steps.
-        seed: Of all draws; follows --seed_everything.
+        seed: Of all draws; --seed_everything's where it is not given, else 0.
     """
 
     def __init__(
@@ -54,13 +54,18 @@ class ShardData(LightningDataModule):
         num_pieces: int = 512,
         watched: int = 256,
         workers: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.shards, self.held_out_path = Path(shards), held_out
         self.batch_size, self.mixture, self.packing = batch_size, mixture, packing
         self.curriculum = curriculum
-        self.num_pieces, self.watched, self.workers, self.seed = num_pieces, watched, workers, seed
+        self.num_pieces, self.watched, self.workers, self.seed = (
+            num_pieces,
+            watched,
+            workers,
+            seed or 0,
+        )
         self.corpus: Corpus | None = None
         self.held_out: Corpus | None = None
 

@@ -55,7 +55,7 @@ class LanguageTraining(LightningModule):
         init_from: Folder of a pretrained text model in Hugging Face's layout to start from, whose
             vocabulary is kept; of `sizes` only context and slot_embedding then count.
         samples: Clips to caption and prompts to film at each validation, for TensorBoard.
-        seed: Of the initial weights; follows --seed_everything.
+        seed: Of the initial weights; --seed_everything's where it is not given, else 0.
     """
 
     monitor, monitor_mode = "val/loss", "min"
@@ -68,11 +68,11 @@ class LanguageTraining(LightningModule):
         compile: bool = False,
         init_from: Path | None = None,
         samples: int = 4,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.codec_path = codec
-        self.sizes, self.recipe, self.samples, self.seed = sizes, recipe, samples, seed
+        self.sizes, self.recipe, self.samples, self.seed = sizes, recipe, samples, seed or 0
         self.compiled = compile
         self.init_from = init_from
         if init_from is not None:

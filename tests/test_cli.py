@@ -129,6 +129,8 @@ def fail(word: str, strict: bool = False) -> Answer:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
     if word == "disk":
         raise OSError(28, "No space left on device", "a.mp4")
+    if word == "output":
+        raise OSError(28, "No space left on device")  # as a full standard output says it
     if word == "ours":
         raise RuntimeError("ours")
     return Answer([word + "\x1b[2J"], 2 if strict else 1)
@@ -139,6 +141,7 @@ def fail(word: str, strict: bool = False) -> Answer:
     [
         ("memory", "not enough memory: give fewer or smaller clips"),
         ("disk", "a.mp4: no space left on device; make room"),
+        ("output", "error: no space left on device; make room"),
     ],
 )
 def test_what_the_machine_lacks_is_one_line(

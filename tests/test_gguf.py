@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from importlib.util import find_spec
@@ -184,3 +185,18 @@ def test_models_that_are_no_qwen3_are_refused(
     config = replace(made(vocabulary).config, **odd)
     with pytest.raises(ValueError, match=f"{named}.*kinolex lm export"):
         write_gguf(Decoder(config), vocabulary, tmp_path / "a.gguf")
+
+
+def test_a_full_disk_is_told_as_such(
+    vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gguf
+
+    def cut_short(*_: Any) -> None:
+        raise OSError("235648 requested and 4184 written")  # all that NumPy says
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensors_to_file", cut_short)
+    path = tmp_path / "a.gguf"
+    with pytest.raises(OSError, match="a.gguf") as raised:
+        write_gguf(made(vocabulary), vocabulary, path)
+    assert raised.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())

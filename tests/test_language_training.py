@@ -1,5 +1,6 @@
 """Training a language model: resumption is exact, the run leaves a model, mistakes are one line."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,45 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "model" / "model.safetensors")
 
 
+def logged_losses(out: Path) -> list[tuple[str, str]]:
+    """Step and loss of every row of metrics.csv that has one."""
+    with open(out / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [(row["step"], row["train/loss"]) for row in rows if row["train/loss"]]
+
+
+def test_a_runs_seed_is_that_of_its_weights_and_its_data(run_folder: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, seeds in {
+        "zero": [],
+        "one": ["--seed_everything=1"],
+        "weights": ["--seed_everything=1", "--data.seed=0"],
+        "neither": ["--seed_everything=1", "--data.seed=0", "--model.seed=0"],
+    }.items():
+        run(run_folder, tmp_path / name, "--trainer.max_steps=1", *seeds)
+        found[name] = weights(tmp_path / name)["table.weight"]
+    assert torch.equal(found["zero"], found["neither"])
+    for a, b in (("zero", "one"), ("zero", "weights"), ("one", "weights")):
+        assert not torch.equal(found[a], found[b]), (a, b)
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one(
     run_folder: Path, tmp_path: Path, clips: list[Clip]
 ) -> None:
+    every = "--trainer.log_every_n_steps=1"
     whole = run(run_folder, tmp_path / "a", f"--data.held_out={run_folder / 'tokens'}",
-                "--trainer.val_check_interval=3", "--model.samples=1")  # fmt: skip
+                "--trainer.val_check_interval=3", "--model.samples=1", every)  # fmt: skip
     assert whole.steps == 6 and whole.finished
     assert "val/loss" in whole.metrics
-    run(run_folder, tmp_path / "b", stop_at=3)
-    resumed = run(run_folder, tmp_path / "b", "--ckpt_path=last")
+    run(run_folder, tmp_path / "b", every, stop_at=3)
+    resumed = run(run_folder, tmp_path / "b", every, "--ckpt_path=last")
     assert resumed.steps == 6
     want, got = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert want.keys() == got.keys()
     for name in want:
         assert torch.equal(want[name], got[name]), name
+    logged = [logged_losses(tmp_path / name) for name in "ab"]
+    assert logged[0] == logged[1] and len(logged[0]) == 6
     model = Model.load(tmp_path / "a" / "model")
     assert isinstance(model.caption(clips[0]), str)
     assert (tmp_path / "a" / "metrics.csv").is_file()

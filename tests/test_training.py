@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from lightning.pytorch import Trainer
 from tokenizer.callbacks import Clock, FiniteGuard
 from tokenizer.clip_data import ClipData
 from tokenizer.codec import Codec
-from tokenizer.fitting import FitReport, choose_precision
+from tokenizer.fitting import FitReport, choose_precision, prepare
 from tokenizer.training import CodecTraining, fit
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "tokenizer"
@@ -77,6 +78,23 @@ def test_a_run_leaves_all_that_is_promised(straight: tuple[Path, FitReport]) -> 
     assert "val/psnr_at_0.5" in (out / "metrics.csv").read_text()
     checkpoint = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6 and "hyper_parameters" not in checkpoint
+
+
+def test_the_seed_of_a_run_is_that_of_its_data_too() -> None:
+    for more, seed in (([], 3), (["--data.seed=5"], 5)):
+        cli = prepare(CodecTraining, ClipData, [*TINY, "--seed_everything=3", *more], "fit")
+        assert cli.datamodule.seed == seed and cli.model.seed == 3
+
+
+def test_a_checkpoint_that_a_full_disk_cannot_hold_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/temporary")
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", full)
+    with pytest.raises(OSError, match=r"last\.ckpt"):
+        run(tmp_path, "--trainer.limit_val_batches=0")
 
 
 def test_resumed_equals_uninterrupted(straight: tuple[Path, FitReport], tmp_path: Path) -> None:

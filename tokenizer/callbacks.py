@@ -6,6 +6,7 @@ and moving pictures for TensorBoard. They know trainers and modules, not codecs.
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from tokenizer.running import CLOCKS
@@ -183,9 +184,43 @@ class LastCheckpoint(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         partial = self.path.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
+        try:
+            trainer.save_checkpoint(partial)
+        except OSError as error:  # names a temporary file of Lightning's
+            partial.unlink(missing_ok=True)
+            if error.errno is None:
+                raise
+            raise type(error)(error.errno, error.strerror, str(self.path)) from error
         if trainer.is_global_zero:
             replace(partial, self.path)
+
+
+class KeptMetrics(Callback):
+    """Puts back the rows of a resumed run's metrics.csv, which Lightning's logger deletes.
+
+    Rows of steps that are taken again are left out.
+
+    Args:
+        path: The metrics.csv as it stands before the trainer is made; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._rows: list[dict[str, str]] = []
+        if path.is_file():
+            with open(path, newline="") as file:
+                self._rows = list(csv.DictReader(file))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                for row in self._rows:
+                    whole = None not in row.values()  # not cut short by a kill
+                    if whole and int(row["step"]) < trainer.global_step:
+                        numbers: Any = {name: cell for name, cell in row.items() if cell}
+                        logger.experiment.log_metrics(numbers, int(row["step"]))
+                logger.save()
 
 
 def replace(new: Path, path: Path) -> None:

@@ -39,7 +39,7 @@ class ClipData(LightningDataModule):
         held_out: Clips to watch.
         workers: Processes that make batches beside the training; 0 makes them between steps.
         strict: Stop at the first clip that cannot be read.
-        seed: Of the order of the clips; follows --seed_everything.
+        seed: Of the order of the clips; --seed_everything's where it is not given, else 0.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ClipData(LightningDataModule):
         held_out: int = 64,
         workers: int = 0,
         strict: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= image_share <= 1:
@@ -66,7 +66,7 @@ class ClipData(LightningDataModule):
         for name, count in (("num_clips", num_clips), ("held_out", held_out)):
             if count is not None and count < 1:
                 raise ValueError(f"{name}={count}: give at least one clip")
-        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed or 0
         self.image_share = image_share
         self.sizes = [(num_frames, height, width)] if sizes is None else sizes
         self.counts = {"train": num_clips, "heldout": held_out}

@@ -26,7 +26,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from tokenizer.arguments import plain_error
-from tokenizer.callbacks import Clock, FiniteGuard, LastCheckpoint, previous
+from tokenizer.callbacks import Clock, FiniteGuard, KeptMetrics, LastCheckpoint, previous
 from tokenizer.running import Clock as ClockKind
 from tokenizer.time_bar import TimeBar
 
@@ -143,6 +143,9 @@ class FitCLI(LightningCLI):
             auto = config.precision == "auto"
             config.trainer.precision = choose_precision() if auto else config.precision
         config.trainer.default_root_dir = str(self.out)
+        for part in (config.model, config.data):  # after Lightning chose the run's
+            if "seed" in part and part.seed is None:
+                part.seed = int(config.seed_everything)
 
     def _find_checkpoint(self, asked: str | None) -> Path | None:
         last = self.checkpoints / "last.ckpt"
@@ -193,6 +196,8 @@ class FitCLI(LightningCLI):
         if isinstance(every := config.trainer.val_check_interval, int):  # Lightning counts passes
             kwargs["val_check_interval"] = every * config.trainer.accumulate_grad_batches
         if config.trainer.logger is None:
+            if self.checkpoint is not None:
+                callbacks.append(KeptMetrics(self.out / "metrics.csv"))
             kwargs["logger"] = [
                 TensorBoardLogger(self.out, name="", version=""),
                 CSVLogger(self.out, name="", version=""),

@@ -52,7 +52,7 @@ class CodecTraining(LightningModule):
         recipe: How to train.
         rates: Tokens per frame at which held-out clips are watched, besides the full rate.
         init_from: Folder of a trained codec to go on from; its design replaces the one given.
-        seed: Of crops and token dropping; follows --seed_everything.
+        seed: Of crops and token dropping; --seed_everything's where it is not given, else 0.
     """
 
     monitor, monitor_mode = "val/psnr", "max"
@@ -66,7 +66,7 @@ class CodecTraining(LightningModule):
         recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
         rates: list[float] | None = None,
         init_from: Path | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.codec = Codec(backbone, quantizer, block_frames, order)
@@ -81,8 +81,8 @@ class CodecTraining(LightningModule):
         least = 1 / self.codec.block_frames
         if not all(least <= rate < math.inf for rate in rates or []):
             raise ValueError(f"rates={rates}: give at least {least:g} tokens a frame, one a block")
-        self.beside = stand_beside(self.codec, recipe, seed)
-        self.recipe, self.rates, self.seed = recipe, rates or [], seed
+        self.beside = stand_beside(self.codec, recipe, seed or 0)
+        self.recipe, self.rates, self.seed = recipe, rates or [], seed or 0
         self.average = Average(self.codec, recipe.average)  # again once there is a label head
         self.usage = CodeUsage(self.codec.codebook_size)
         self._errors: dict[str, list[Tensor]] = {}
