@@ -13,7 +13,7 @@ from lm.drawing import Draw, Sampling
 from lm.sampling import Prompt, continue_streams
 
 if TYPE_CHECKING:
-    from lm.tasks import Model
+    from lm.video_reader import VideoReader
 
 MAX_TEXT = 256  # tokens of one caption or answer
 ROWS = 64  # streams side by side
@@ -28,7 +28,7 @@ def chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
 
 
 def complete(
-    model: Model,
+    model: VideoReader,
     prompts: Sequence[list[int]],
     draw: Draw = GREEDY,
     seed: int = 0,

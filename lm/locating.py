@@ -19,13 +19,16 @@ from lm.watching import Clock, Seen, as_clip
 from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:
-    from lm.tasks import Model
+    from lm.video_reader import VideoReader
 
 MAX_EVENTS = 512  # tokens of a list of events
 
 
 def locate(
-    model: Model, videos: Sequence[Seen], events: Sequence[str], progress: Progress | None = None
+    model: VideoReader,
+    videos: Sequence[Seen],
+    events: Sequence[str],
+    progress: Progress | None = None,
 ) -> list[Time]:
     """When each event happens in the video at the same place.
 
@@ -48,7 +51,10 @@ def locate(
 
 
 def describe(
-    model: Model, videos: Sequence[Seen], times: Sequence[Time], progress: Progress | None = None
+    model: VideoReader,
+    videos: Sequence[Seen],
+    times: Sequence[Time],
+    progress: Progress | None = None,
 ) -> list[str]:
     """What happens in a stretch of the video at the same place.
 
@@ -64,7 +70,7 @@ def describe(
 
 
 def list_events(
-    model: Model, videos: Sequence[Seen], progress: Progress | None = None
+    model: VideoReader, videos: Sequence[Seen], progress: Progress | None = None
 ) -> list[list[Event]]:
     """All that happens in each video, in order of time: its dense captions."""
     tokens, clocks = _read(model, videos)
@@ -88,7 +94,7 @@ def list_events(
     ]
 
 
-def _read(model: Model, videos: Sequence[Seen]) -> tuple[list[VideoTokens], list[Clock]]:
+def _read(model: VideoReader, videos: Sequence[Seen]) -> tuple[list[VideoTokens], list[Clock]]:
     check_taught(model)
     shown = [video if isinstance(video, VideoTokens) else as_clip(video) for video in videos]
     return model.encode_batch(shown), [Clock.of(model.framing, video) for video in shown]
@@ -118,7 +124,7 @@ def _as_seen(time: Time, clock: Clock) -> Time:
     return Time(start, max(clock.as_seen(time.end), start + 0.001))
 
 
-def check_taught(model: Model) -> None:
+def check_taught(model: VideoReader) -> None:
     """Raise ValueError unless the model learned from clips with events."""
     if "events" not in model.taught:
         raise ValueError(

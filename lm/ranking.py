@@ -13,7 +13,7 @@ from lm.completing import ROWS, Progress, chunks
 from lm.scoring import score_texts
 
 if TYPE_CHECKING:
-    from lm.tasks import Model
+    from lm.video_reader import VideoReader
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LabelScore:
 
 
 def rank(
-    model: Model,
+    model: VideoReader,
     prompts: list[list[int]],
     labels: Sequence[str],
     normalise: bool,

@@ -60,12 +60,8 @@ class ShardData(LightningDataModule):
         self.shards, self.held_out_path = Path(shards), held_out
         self.batch_size, self.mixture, self.packing = batch_size, mixture, packing
         self.curriculum = curriculum
-        self.num_pieces, self.watched, self.workers, self.seed = (
-            num_pieces,
-            watched,
-            workers,
-            seed or 0,
-        )
+        self.num_pieces, self.watched = num_pieces, watched
+        self.workers, self.seed = workers, seed or 0
         self.corpus: Corpus | None = None
         self.held_out: Corpus | None = None
 

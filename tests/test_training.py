@@ -220,6 +220,7 @@ def test_mistakes_in_settings_are_one_line(
         (["--checkpoint_every=0"], "checkpoint_every=0"),
         ([f"--ckpt_path={__file__}"], "not a checkpoint, or cut short"),
         (["--max_minutes=-1"], "max_minutes=-1"),
+        (["--seed_everything=-1"], "seed_everything=-1: give 0 to 4294967295"),
         (["--model.block_frames=3"], "block_frames=3"),
         (["--model.recipe.crop=12"], "crop=12: .*multiple of the codec's stride 8"),
     ],

@@ -187,7 +187,8 @@ class LastCheckpoint(Callback):
         try:
             trainer.save_checkpoint(partial)
         except OSError as error:  # names a temporary file of Lightning's
-            partial.unlink(missing_ok=True)
+            if partial.is_file():  # a folder of shards is written over by the next
+                partial.unlink()
             if error.errno is None:
                 raise
             raise type(error)(error.errno, error.strerror, str(self.path)) from error

@@ -124,6 +124,8 @@ class FitCLI(LightningCLI):
             self.config = parser.parse_args(args)  # without LightningCLI's warning about sys.argv
         except UnicodeDecodeError as error:
             parser.error(f"a --config is not UTF-8 text ({error.reason}): give YAML files")
+        if not 0 <= (seed := self.config.seed_everything) < 2**32:
+            raise ValueError(f"seed_everything={seed}: give 0 to {2**32 - 1}")
 
     def before_instantiate_classes(self) -> None:
         config = self.config
@@ -143,7 +145,9 @@ class FitCLI(LightningCLI):
             auto = config.precision == "auto"
             config.trainer.precision = choose_precision() if auto else config.precision
         config.trainer.default_root_dir = str(self.out)
-        for part in (config.model, config.data):  # after Lightning chose the run's
+        # Lightning has settled the run's seed by now. Links of the parser would do it too, but then
+        # neither could be given by itself.
+        for part in (config.model, config.data):
             if "seed" in part and part.seed is None:
                 part.seed = int(config.seed_everything)
 

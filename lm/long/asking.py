@@ -31,7 +31,7 @@ from lm.long.strategies import every_part, hierarchy, keyframes, remembered, sum
 from lm.watching import Seen
 
 if TYPE_CHECKING:
-    from lm.tasks import Model
+    from lm.video_reader import VideoReader
 
 NAMES = (
     "chunks",
@@ -85,7 +85,7 @@ class Long:
         amount, kept = (int(each) if each else None for each in (number, rate))
         return cls(name, amount, ways.get(how), kept)
 
-    def footage(self, video: Seen, model: Model) -> Footage:
+    def footage(self, video: Seen, model: VideoReader) -> Footage:
         """The video in the parts that this strategy reads."""
         framing, block = model.framing, model.codec.block_frames
         if self.name in ROLLING:
@@ -125,7 +125,11 @@ class Long:
 
 
 def ask_long(
-    model: Model, video: Seen, question: str, choices: Sequence[str] = (), long: str = "chunks"
+    model: VideoReader,
+    video: Seen,
+    question: str,
+    choices: Sequence[str] = (),
+    long: str = "chunks",
 ) -> LongAnswer:
     """The answer to a question about a video of any length.
 
@@ -163,7 +167,7 @@ def answer_long(
     return query.conclude(query.evidence(_chosen(reader, video, way)))
 
 
-def caption_long(model: Model, video: Seen, long: str = "chunks") -> LongAnswer:
+def caption_long(model: VideoReader, video: Seen, long: str = "chunks") -> LongAnswer:
     """What happens in a video of any length, part by part, each with its seconds.
 
     Raises:
@@ -184,7 +188,7 @@ def caption_long(model: Model, video: Seen, long: str = "chunks") -> LongAnswer:
     return LongAnswer(text, None, query.tokens, query.readings, parts=told)
 
 
-def room_of(way: Long, model: Model) -> Room | None:
+def room_of(way: Long, model: VideoReader) -> Room | None:
     """`Long.room` as a model has it."""
     framing = model.framing
     return way.room(model.codec.block_frames, framing.max_block_tokens, framing.max_frames)

@@ -21,7 +21,7 @@ from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:
     from lm.long.rolling import Room
-    from lm.tasks import Model
+    from lm.video_reader import VideoReader
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Reader(Protocol):
 class ModelReader:
     """A language model as a reader."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: VideoReader) -> None:
         self.model = model
         self._vectors = model.codec.code_vectors().float().cpu()
 

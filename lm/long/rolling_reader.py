@@ -27,7 +27,7 @@ from lm.step import Step
 from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:
-    from lm.tasks import Model
+    from lm.video_reader import VideoReader
 
 
 class ModelRolling:
@@ -42,7 +42,7 @@ class ModelRolling:
         ValueError: room that the model's context has not, or positions in seconds.
     """
 
-    def __init__(self, model: Model, first: VideoTokens, room: Room) -> None:
+    def __init__(self, model: VideoReader, first: VideoTokens, room: Room) -> None:
         self.model, self.room = model, room
         vocabulary, context = model.vocabulary, model.decoder.config.context
         if model.decoder.places is not None:
