@@ -18,6 +18,7 @@ from torch import Tensor
 from tokenizer.tokens import VideoTokens
 
 TOLERANCE = 1e-3  # seconds: frames this close to an even grid are on it
+EXACT = 1e-9  # seconds: what is left of a grid's own times, after rounding
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class VideoFormat:
     ) -> tuple[VideoFormat, int]:
         """The format of frames at these times in seconds, and their start in whole milliseconds.
 
-        Evenly spaced frames (within 1 ms) get a frame rate; others the interval between each
-        pair in milliseconds, so uneven times survive to half a millisecond.
+        Evenly spaced frames (within 1 ms, if need be of their whole milliseconds) get a frame
+        rate; others the interval between each pair in milliseconds, so uneven times survive to
+        half a millisecond. The times that a format gives have that format.
         """
         start = round(times[0] * 1000)
         if start < 0:
@@ -55,6 +57,8 @@ class VideoFormat:
         intervals: tuple[int, ...] = ()
         if fps is None:
             stamps = [round(t * 1000) for t in times]
+            fps = _even_rate([stamp / 1000 for stamp in stamps])
+        if fps is None:
             intervals = tuple(b - a for a, b in zip(stamps, stamps[1:], strict=False))
             if any(step < 1 for step in intervals):
                 raise ValueError("uneven timestamps closer than 1 ms: resample the clip (fps:...)")
@@ -148,17 +152,19 @@ def _simplest_rate(counts: Sequence[int]) -> Fraction | None:
 
 
 def _even_rate(times: Sequence[float]) -> Fraction | None:
-    """The simplest frame rate that explains every time within the tolerance; None if none does."""
+    """The simplest frame rate that explains every time within the tolerance; None if none does.
+
+    One that explains them exactly comes first: else the times it gives could have a simpler one.
+    """
     if len(times) < 2 or not times[-1] > times[0]:
         return None
     mean = (len(times) - 1) / (times[-1] - times[0])
     candidates = [Fraction(round(mean)), Fraction(round(mean * 1.001) * 1000, 1001)]
     candidates += [Fraction(mean).limit_denominator(limit) for limit in (10, 100, 1001)]
-    start = round(times[0] * 1000) / 1000
-    for fps in candidates:
-        if fps.numerator < 1 or fps.numerator > 999_999:
-            continue
-        step = fps.denominator / fps.numerator
-        if all(math.fabs(start + i * step - t) <= TOLERANCE for i, t in enumerate(times)):
-            return fps
+    candidates = [fps for fps in candidates if 1 <= fps.numerator <= 999_999]
+    for start, tolerance in ((times[0], EXACT), (round(times[0] * 1000) / 1000, TOLERANCE)):
+        for fps in candidates:
+            step = fps.denominator / fps.numerator
+            if all(math.fabs(start + i * step - t) <= tolerance for i, t in enumerate(times)):
+                return fps
     return None

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lm.document import Document, Item, Nothing, Task, Text, Time, Video
@@ -57,6 +58,25 @@ KINDS = st.lists(st.builds(Task, st.sampled_from(TASKS)), max_size=1)
 DOCUMENTS = st.builds(
     lambda kind, items: Document((*kind, *items)), KINDS, st.lists(ITEMS, max_size=4)
 )
+
+
+@given(
+    st.floats(0, 1000),
+    st.sampled_from([7.5, 24, 30000 / 1001, 25, 59.94, 2000 / 3, 0.3]),
+    st.lists(st.floats(-1.6e-3, 1.6e-3), min_size=2, max_size=40),
+)
+@example(0.0, 2000 / 3, [0, -0.0005, 0.001, 0.0005, 0])  # its grid is within 1 ms of 667 a second
+@example(0.0, 30000 / 1001, [0.0] * 28 + [4e-4] * 2)  # its grid is within 1 ms of 30 a second
+def test_the_times_of_a_format_have_that_format(
+    start: float, fps: float, late: list[float]
+) -> None:
+    times = [start + max(0.0, i / fps + by) for i, by in enumerate(late)]
+    assume(all(round(b * 1000) > round(a * 1000) for a, b in pairwise(times)))
+    found, at = VideoFormat.at(times, 8, 8, (1,))
+    kept = found.timestamps(at)
+    assert (kept - torch.tensor(times, dtype=torch.float64)).abs().max() <= 1.5e-3 + 1e-9
+    again, at = VideoFormat.at(kept.tolist(), 8, 8, (1,))
+    assert again == found and torch.equal(again.timestamps(at), kept)
 
 
 @given(DOCUMENTS, st.booleans())
