@@ -81,7 +81,11 @@ def mux(clip: Clip | Film, target: Path | BinaryIO, encoding: Encoding) -> Muxed
     converted = encoding.pixels.startswith("yuv")
     opened = str(target) if isinstance(target, Path) else target
     size = 0
-    with _plain_pipe_errors(), av.open(opened, "w", format=encoding.container) as container:
+    same = {"fflags": "+bitexact"}  # no random ids: equal clips give equal files
+    with (
+        _plain_pipe_errors(),
+        av.open(opened, "w", format=encoding.container, container_options=same) as container,
+    ):
         rate, options = max(rate, Fraction(1, 1001)), dict(encoding.options)
         stream = cast(VideoStream, container.add_stream(encoding.encoder, rate, options))
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, encoding.pixels

@@ -159,6 +159,10 @@ class StoredClips:
         """The labels of some clips, without decoding them."""
         return [dict(self._entries[index][0].labels) for index in indices]
 
+    def captions(self, indices: Sequence[int]) -> list[tuple[str, ...]]:
+        """The captions of some clips, without decoding them."""
+        return [self._entries[index][0].captions for index in indices]
+
     def window(self, index: int, generator: torch.Generator | None = None) -> Clip:
         """Clip `index` from a first frame drawn at random; whole if `num_frames` is None."""
         slack = self._slack(index)

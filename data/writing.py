@@ -44,7 +44,8 @@ def write_video(
     and for `quality="high"`; .webm is VP9; .mkv is lossless FFV1; .gif has up to 256 colours a
     frame; .apng is lossless; .png is a still sheet of all frames. The file starts at 0 s and
     keeps the clip's times to 1/90 ms (mp4), 1 ms (webm, mkv, apng) or 10 ms with at least 20 ms a
-    frame (gif).
+    frame (gif). Equal clips give equal files, but x264 has been seen to vary tiny ones (24x16) by a
+    few bytes.
 
     Args:
         frames: A clip, or uint8 (T, 3, H, W) with `fps`.

@@ -281,15 +281,16 @@ def test_writing_resumes(tmp_path):
                 raise KeyboardInterrupt
             yield told(i)
 
+    lossless = {"suffix": ".mkv"}  # of tiny clips x264 does not always write the same bytes
     with pytest.raises(KeyboardInterrupt):
-        write_folder(clips(4), tmp_path / "f")
+        write_folder(clips(4), tmp_path / "f", **lossless)
     assert num_written(tmp_path / "f") == 2
     with pytest.raises(ValueError, match="is unfinished"):
         Folder(tmp_path / "f")
     partial = tmp_path / "f" / ".metadata.partial.jsonl"
     partial.write_text(partial.read_text() + '{"file_name": "clip-0')  # a line cut by a kill
-    assert write_folder(clips(4), tmp_path / "f") == 4
-    write_folder([told(i) for i in range(4)], tmp_path / "whole")
+    assert write_folder(clips(4), tmp_path / "f", **lossless) == 4
+    write_folder([told(i) for i in range(4)], tmp_path / "whole", **lossless)
     for file in sorted((tmp_path / "whole").iterdir()):
         assert (tmp_path / "f" / file.name).read_bytes() == file.read_bytes()
     assert len(Folder(tmp_path / "f", "all")) == 4

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from data.clip import Clip
+from data.folder_writing import write_folder
 from tests.test_training import CONFIGS, run
 from tokenizer.backbone import ConvBackbone
 from tokenizer.clip_data import ClipData
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
 from tokenizer.learning import Learner
+from tokenizer.losses import LossWeights
 from tokenizer.quantizer import FSQ, LFQ, VQ, Quantizer, SimVQ
 from tokenizer.recipe import Recipe
 from tokenizer.training import CodecTraining, continued
@@ -84,6 +88,33 @@ def test_settings_without_effect_are_told() -> None:
         Learner(codec, Recipe(crop=0, crop_until=0.5))
     with pytest.warns(UserWarning, match="full_rate=0.1 has no effect"):
         Learner(codec, Recipe(drop_from=1.0, full_rate=0.1))
+
+
+def test_a_training_reads_the_phrases_it_is_asked_to() -> None:
+    def built(source: str, phrases: int, weight: float) -> CodecTraining:
+        small = FactoredBackbone(channels=4, latent_channels=6, summary=2)
+        training = CodecTraining(small, recipe=Recipe(weights=LossWeights(phrases=weight)))
+        data = ClipData(source, 4, 16, 16, phrases=phrases)
+        data.setup("fit")
+        training._trainer = SimpleNamespace(datamodule=data)  # pyright: ignore  (a stand-in)
+        training.configure_model()
+        return training
+
+    head = built("scenes:standard", 20, 0.5).codec.label_head
+    assert head is not None and len(head.phrases) == 20 and "speed" in head.classes
+    head = built("scenes:standard", 0, 0.5).codec.label_head
+    assert head is not None and not head.phrases
+    with pytest.warns(UserWarning, match="data.phrases=20 has no effect: weights.phrases is 0"):
+        built("scenes:standard", 20, 0.0)
+
+
+def test_phrases_want_captions(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="phrases=-1: give 0"):
+        ClipData("scenes:easy", phrases=-1)
+    for split in ("train", "heldout"):
+        write_folder([Clip.from_frames(noise(1)[0], 8)] * 2, tmp_path / split)
+    with pytest.raises(ValueError, match="phrases=9: .* has no captions"):
+        ClipData(str(tmp_path), 4, 16, 16, phrases=9).setup("fit")
 
 
 SIZES = [(4, 16, 16), (2, 24, 8)]

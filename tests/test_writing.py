@@ -61,6 +61,13 @@ def test_any_times_are_kept(gaps, origin, suffix):
             assert float((back.timestamps - (times - times[0])).abs().max()) <= 0.00051
 
 
+@pytest.mark.parametrize("suffix", [".webm", ".mkv", ".gif", ".apng", ".png"])
+def test_equal_clips_give_equal_files(tmp_path, suffix):
+    clip = Clip.from_frames(smooth(6, 24, 32), 8)
+    files = [write_video(clip, tmp_path / f"{i}{suffix}").read_bytes() for i in range(2)]
+    assert files[0] == files[1]
+
+
 def test_normal_quality_is_close_and_smaller(tmp_path):
     frames = smooth(8, 64, 64)
     for suffix in (".mp4", ".webm"):

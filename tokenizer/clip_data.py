@@ -18,6 +18,7 @@ from data.clip import Clip
 from data.collation import collate
 from data.labels import ABSENT, class_numbers, label_classes, labels_of
 from data.order import ShuffledBatches, StepLoader
+from data.phrases import captions_of, common_phrases, phrase_numbers
 from data.source import Source, open_source
 
 
@@ -35,6 +36,8 @@ class ClipData(LightningDataModule):
         image_share: Share of steps, 0 to 1, whose clips are single frames.
         sizes: Frames, height and width of each step's clips, drawn by step; None: always
             num_frames, height and width, which held-out clips have in any case.
+        phrases: At most so many words and pairs of words of the captions, the commonest, that
+            summaries of clips are taught to tell; for scenes that labels do not tell. 0: none.
         num_clips: At most so many training clips; None for all.
         held_out: Clips to watch.
         workers: Processes that make batches beside the training; 0 makes them between steps.
@@ -52,6 +55,7 @@ class ClipData(LightningDataModule):
         batch_size: int = 16,
         image_share: float = 0.0,
         sizes: list[tuple[int, int, int]] | None = None,
+        phrases: int = 0,
         num_clips: int | None = None,
         held_out: int = 64,
         workers: int = 0,
@@ -63,6 +67,8 @@ class ClipData(LightningDataModule):
             raise ValueError(f"image_share={image_share}: give a share of the steps, 0 to 1")
         if sizes is not None and (not sizes or min(map(min, sizes)) < 1):
             raise ValueError(f"sizes={sizes}: give [frames, height, width] of 1 or more each")
+        if phrases < 0:
+            raise ValueError(f"phrases={phrases}: give 0 (none) or more")
         for name, count in (("num_clips", num_clips), ("held_out", held_out)):
             if count is not None and count < 1:
                 raise ValueError(f"{name}={count}: give at least one clip")
@@ -75,6 +81,8 @@ class ClipData(LightningDataModule):
         self.spec = source
         self.sources: dict[tuple[str, tuple[int, int, int]], Source] = {}  # by split and size
         self.classes: dict[str, list[str]] = {}  # of the training clips' labels
+        self.phrases: list[str] = []  # of their captions
+        self.most_phrases = phrases
 
     def setup(self, stage: str) -> None:
         for split, sizes in (("train", self.sizes), ("heldout", [self.watched_size])):
@@ -91,6 +99,13 @@ class ClipData(LightningDataModule):
                     )
         if not self.classes:
             self.classes = label_classes(self._training_sources()[0])
+        if self.most_phrases and not self.phrases:
+            self.phrases = common_phrases(self._training_sources()[0], self.most_phrases)
+            if not self.phrases:
+                raise ValueError(
+                    f"phrases={self.most_phrases}: {self.spec} has no captions, or none with words "
+                    "that some clips share and others lack; give data.phrases 0"
+                )
 
     def _training_sources(self) -> list[Source]:
         return [self.sources["train", size] for size in self.sizes]
@@ -106,7 +121,7 @@ class ClipData(LightningDataModule):
             self.trainer.world_size,
         )
         start = self.trainer.global_step
-        fetch = _Fetch(sources, self.classes, self.image_share, self.seed)
+        fetch = _Fetch(sources, self.classes, self.phrases, self.image_share, self.seed)
         steps = StepLoader(batches, fetch, start)
         return DataLoader(steps, batch_size=None, num_workers=self.workers)
 
@@ -119,22 +134,30 @@ class ClipData(LightningDataModule):
 
 
 class _Fetch:
-    """The frames of one step's clips, uint8 (S, T, 3, H, W), and their labels as numbers.
+    """The frames of one step's clips, uint8 (S, T, 3, H, W), with labels and phrases as numbers.
 
     Which source a step takes, and whether it takes single frames, follows from (seed, step) alone
-    and so is the same on all ranks. Labels speak of whole clips: single frames have none.
+    and so is the same on all ranks. What is told is of whole clips: single frames have none.
     """
 
     def __init__(
-        self, sources: list[Source], classes: dict[str, list[str]], image_share: float, seed: int
+        self,
+        sources: list[Source],
+        classes: dict[str, list[str]],
+        phrases: list[str],
+        image_share: float,
+        seed: int,
     ) -> None:
-        self.sources, self.classes = sources, classes
+        self.sources, self.classes, self.phrases = sources, classes, phrases
         self.image_share, self.seed = image_share, seed
 
     def __call__(self, step: int, indices: list[int]) -> tuple[Tensor, Tensor]:
         luck = np.random.default_rng((self.seed, step))
         source = self.sources[luck.integers(len(self.sources))]
-        labels = class_numbers(labels_of(source, indices), self.classes)
+        told = class_numbers(labels_of(source, indices), self.classes)
+        if self.phrases:
+            said = phrase_numbers(captions_of(source, indices), self.phrases)
+            told = torch.cat([told, said], dim=1)
         draw = getattr(source, "frames", None)  # made worlds draw a batch at once
         if draw is None:
             frames = collate([source[index] for index in indices]).frames
@@ -142,8 +165,8 @@ class _Fetch:
             frames = draw(indices)
         if luck.random() < self.image_share:
             at = int(luck.integers(frames.shape[1]))
-            return frames[:, at : at + 1].clone(), torch.full_like(labels, ABSENT)
-        return frames, labels
+            return frames[:, at : at + 1].clone(), torch.full_like(told, ABSENT)
+        return frames, told
 
 
 class _Frames(Dataset[Tensor]):

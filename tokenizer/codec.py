@@ -135,9 +135,18 @@ class Codec(nn.Module):
         """JSON values that build this codec again, without its weights."""
         parts = {"backbone": self.backbone, "quantizer": self.quantizer}
         named = {k: {"class": type(v).__name__, "arguments": v.arguments} for k, v in parts.items()}
-        labels = {} if self.label_head is None else {"labels": self.label_head.classes}
+        head = self.label_head
+        labels = {} if head is None else {"labels": head.classes}
+        phrases = {} if head is None or not head.phrases else {"phrases": head.phrases}
         same = {} if self.codes_of is None else {"codes_of": self.codes_of}
-        return {**named, **labels, **same, "block_frames": self.block_frames, "order": self.order}
+        return {
+            **named,
+            **labels,
+            **phrases,
+            **same,
+            "block_frames": self.block_frames,
+            "order": self.order,
+        }
 
     @property
     def tokens_id(self) -> str:

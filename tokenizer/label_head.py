@@ -1,10 +1,13 @@
-"""`LabelHead`: reads a clip's labels off its summary tokens, so that these say what clips show.
+"""`LabelHead`: reads labels and phrases off a clip's summary, so that this says what clips show.
 
-Its loss stands beside the pixels' in training (docs/log.md has what it gains a language model) and
-it is of no use afterwards but to tell how well codes keep the labels. It knows label names and
-classes, not where they come from.
+Which phrases of its captions a clip has is a weaker and wider teacher than labels: a scene of
+several things has no one label, and everything said of it is in its captions. (Words of captions
+as classes: Joulin et al., arXiv 1511.02251.) The losses stand beside the pixels' in training
+(docs/log.md has what they gain a language model); afterwards the head only tells how well codes
+keep what it reads. It knows names of labels, classes and phrases, not where they come from.
 
-Legend: S clips, K summary tokens of a block, D dimensions of a code vector, F classes in all.
+Legend: S clips, K summary tokens of a block, D dimensions of a code vector, F classes in all, P
+phrases.
 """
 
 from __future__ import annotations
@@ -29,21 +32,30 @@ class LabelHead(nn.Module):
         summary: Summary tokens of a block.
         dim: Dimensions of a code vector.
         classes: The classes of each label, by its name.
+        phrases: Of captions.
     """
 
-    def __init__(self, summary: int, dim: int, classes: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        summary: int,
+        dim: int,
+        classes: Mapping[str, Sequence[str]],
+        phrases: Sequence[str] = (),
+    ) -> None:
         super().__init__()
-        if not classes or any(len(names) < 2 for names in classes.values()):
+        nothing = not classes and not phrases
+        if nothing or any(len(names) < 2 for names in classes.values()):
             raise ValueError(f"classes={dict(classes)}: labels of at least two classes are needed")
         if summary < 1:
             raise ValueError(f"summary={summary}: labels are read off summary tokens, give some")
         self.summary = summary
         self.classes = {label: list(names) for label, names in classes.items()}
+        self.phrases = list(phrases)
         self.sizes = [len(names) for names in self.classes.values()]
-        self.read = nn.Linear(3 * summary * dim, sum(self.sizes))
+        self.read = nn.Linear(3 * summary * dim, sum(self.sizes) + len(self.phrases))
 
     def forward(self, vectors: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Scores of all classes, float (S, F).
+        """Scores of all classes and phrases, float (S, F + P).
 
         Args:
             vectors: float (S, blocks, N, D) of codes, the summary's first.
@@ -56,33 +68,58 @@ class LabelHead(nn.Module):
         each = flat.flatten(1).unflatten(0, (clips, blocks))  # (S, blocks, K * D)
         return self.read(torch.cat([each[:, 0], each[:, -1], each.mean(1)], 1))
 
-    def loss(self, vectors: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy over the labels that clips have, in nats; 0 where none has any.
+    def losses(
+        self, vectors: Tensor, told: Tensor, counts: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The losses `labels` and `phrases`, in nats, of what the head has of them.
+
+        Of labels it is the mean cross-entropy over those that clips have, 0 where none has any. Of
+        phrases it is the binary cross-entropy of them all, over the number of phrases that are said
+        of the clips: whatever share of the phrases a clip has, both are of one size.
 
         Args:
             vectors: As for `forward`.
-            labels: int64 (S, number of labels), class numbers or ABSENT.
+            told: int64 (S, number of labels + P): class numbers or ABSENT, then 1 for a phrase that
+                is said of a clip and 0 for one that is not, ABSENT for clips without captions.
             counts: As for `forward`.
         """
-        parts = [
-            F.cross_entropy(part, labels[:, i], ignore_index=ABSENT, reduction="sum")
-            for i, part in enumerate(self(vectors, counts).split(self.sizes, 1))
-        ]
-        return torch.stack(parts).sum() / (labels != ABSENT).sum().clamp(min=1)
+        labels, said = told.split((len(self.sizes), len(self.phrases)), 1)
+        *scores, likely = self(vectors, counts).split((*self.sizes, len(self.phrases)), 1)
+        losses = {}
+        if self.sizes:
+            parts = [
+                F.cross_entropy(part, labels[:, i], ignore_index=ABSENT, reduction="sum")
+                for i, part in enumerate(scores)
+            ]
+            losses["labels"] = torch.stack(parts).sum() / (labels != ABSENT).sum().clamp(min=1)
+        if self.phrases:
+            each = F.binary_cross_entropy_with_logits(
+                likely, said.clamp(min=0).to(likely.dtype), reduction="none"
+            )
+            losses["phrases"] = (each * (said != ABSENT)).sum() / (said == 1).sum().clamp(min=1)
+        return losses
 
     @torch.no_grad()
-    def right(self, vectors: Tensor, labels: Tensor) -> dict[str, float]:
+    def right(self, vectors: Tensor, told: Tensor) -> dict[str, float]:
         """The share of clips whose label is read rightly, by label; those without it do not count.
+
+        `phrases` is the area under precision and recall of all phrases of all clips: 1 where every
+        phrase that is said is held likelier than any that is not.
 
         Args:
             vectors: As for `forward`.
-            labels: As for `loss`.
+            told: As for `losses`.
         """
         shares = {}
-        for i, (name, part) in enumerate(
-            zip(self.classes, self(vectors).split(self.sizes, 1), strict=True)
-        ):
-            there = labels[:, i] != ABSENT
+        *scores, likely = self(vectors).split((*self.sizes, len(self.phrases)), 1)
+        for i, (name, part) in enumerate(zip(self.classes, scores, strict=True)):
+            there = told[:, i] != ABSENT
             if bool(there.any()):
-                shares[name] = float((part.argmax(1) == labels[:, i])[there].float().mean())
+                shares[name] = float((part.argmax(1) == told[:, i])[there].float().mean())
+        said = told[:, len(self.sizes) :]
+        known = said != ABSENT
+        if bool((said == 1).any()):
+            hits = said[known][likely[known].argsort(descending=True)] == 1
+            precision = hits.cumsum(0) / torch.arange(1, len(hits) + 1)
+            shares["phrases"] = float(precision[hits].mean())
         return shares

@@ -99,7 +99,7 @@ def training_losses(
     progress: float,
     recipe: Recipe,
     generator: torch.Generator,
-    labels: Tensor | None = None,
+    told: Tensor | None = None,
     beside: Beside | None = None,
 ) -> dict[str, Tensor]:
     """The losses of one batch of clips uint8 (S, T, 3, H, W), with gradients.
@@ -110,17 +110,18 @@ def training_losses(
         progress: How much of the run is done, 0 to 1.
         recipe: How to train.
         generator: Source of all randomness: equal generators give equal losses.
-        labels: int64 (S, number of labels) for the codec's label head; None trains on pixels only.
+        told: Labels and phrases for the codec's label head, see `LabelHead.losses`; None trains on
+            pixels only.
         beside: Networks beside the codec, that `stand_beside` made; None: none.
     """
     if recipe.crop and progress < recipe.crop_until:
         frames = frames.repeat_interleave(recipe.crops_per_clip, 0)
-        if labels is not None:
-            labels = labels.repeat_interleave(recipe.crops_per_clip, 0)
+        if told is not None:
+            told = told.repeat_interleave(recipe.crops_per_clip, 0)
         frames = choose_crops(frames, recipe.crop, generator)
     elif recipe.crop:
         frames = frames[: recipe.whole_clips]
-        labels = None if labels is None else labels[: recipe.whole_clips]
+        told = None if told is None else told[: recipe.whole_clips]
     all_of_it = recipe.train == "all"
     codec.quantizer.train(all_of_it)  # in eval mode it has no loss and moves no codebook
     slots = codec.slots_per_block(*frames.shape[-2:])
@@ -139,9 +140,10 @@ def training_losses(
         beside.add_prior(losses, codec, out)
     if weights.quantizer:
         losses["quantizer"] = out.quantizer_loss
-    head = codec.label_head if weights.labels else None
-    if head is not None and labels is not None and labels.shape[1] > 0:
-        losses["labels"] = head.loss(out.vectors, labels, counts)
+    head = codec.label_head if weights.labels or weights.phrases else None
+    if head is not None and told is not None and told.shape[1] > 0:
+        found = head.losses(out.vectors, told, counts)
+        losses |= {name: loss for name, loss in found.items() if getattr(weights, name)}
     return losses
 
 
@@ -242,13 +244,13 @@ class Learner:
         self.step_number = 0
         self.num_skipped = 0  # steps whose loss or gradient was not finite
 
-    def step(self, frames: Tensor, progress: float, labels: Tensor | None = None) -> StepReport:
+    def step(self, frames: Tensor, progress: float, told: Tensor | None = None) -> StepReport:
         """Train on clips uint8 (S, T, 3, H, W), with `progress` (0 to 1) of the run done."""
         self.codec.train()
         generator = step_generator(self.seed, self.step_number)
         with running(self.codec, self.precision):
             losses = training_losses(
-                self.codec, frames, progress, self.recipe, generator, labels, self.beside
+                self.codec, frames, progress, self.recipe, generator, told, self.beside
             )
             total = self.recipe.weights.total(losses)
         self.optimizer.zero_grad()

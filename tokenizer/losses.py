@@ -42,6 +42,8 @@ class LossWeights:
     """Weight of the quantizer's own loss: commitment, entropy (FSQ has none)."""
     labels: float = 0.5
     """Weight of reading the clips' labels off the summary; without labels it has no effect."""
+    phrases: float = 0.5
+    """Weight of reading what their captions say; without data.phrases it has no effect."""
 
     def __post_init__(self) -> None:
         for item in fields(self):

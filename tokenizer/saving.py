@@ -60,7 +60,10 @@ def load_codec(path: Path) -> Codec:
         backbone, quantizer = record["backbone"], record["quantizer"]
         quantizer = QUANTIZERS[quantizer["class"]](**quantizer["arguments"])
         network = BACKBONES[backbone["class"]](**backbone["arguments"])
-        head = record.get("labels")
+        head = None
+        if "labels" in record:
+            told = record["labels"], record.get("phrases", ())
+            head = LabelHead(network.summary, quantizer.dim, *told)
         size = record["trained_size"]
         codec = Codec(
             backbone=network,
@@ -68,7 +71,7 @@ def load_codec(path: Path) -> Codec:
             block_frames=record["block_frames"],
             order=record["order"],
             trained_size=None if size is None else (size[0], size[1]),
-            label_head=None if head is None else LabelHead(network.summary, quantizer.dim, head),
+            label_head=head,
             codes_of=record.get("codes_of"),
         )
         codec.load_state_dict(load_file(path / "codec.safetensors"))

@@ -90,23 +90,30 @@ class CodecTraining(LightningModule):
     def configure_model(self) -> None:
         data = getattr(self.trainer, "datamodule", None)
         classes = data.classes if isinstance(data, ClipData) else {}
-        wanted = bool(classes) and self.recipe.weights.labels > 0
+        phrases = data.phrases if isinstance(data, ClipData) else []
+        weights = self.recipe.weights
+        if phrases and not weights.phrases:
+            warnings.warn(
+                f"data.phrases={len(phrases)} has no effect: weights.phrases is 0", stacklevel=2
+            )
+        wanted = bool(classes and weights.labels) or bool(phrases and weights.phrases)
         if wanted and self.codec.summary == 0:
             warnings.warn(
-                f"weights.labels={self.recipe.weights.labels:g} has no effect: the backbone's "
-                "summary is 0 and labels are read off summary tokens",
+                f"weights.labels={weights.labels:g} and weights.phrases={weights.phrases:g} have "
+                "no effect: the backbone's summary is 0 and both are read off summary tokens",
                 stacklevel=2,
             )
-        elif wanted and self._lacks_head(classes):
+        elif wanted and self._lacks_head(classes, phrases):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 dim = self.codec.quantizer.dim
-                self.codec.label_head = LabelHead(self.codec.summary, dim, classes)
+                self.codec.label_head = LabelHead(self.codec.summary, dim, classes, phrases)
             self.average = Average(self.codec, self.recipe.average)
 
-    def _lacks_head(self, classes: dict[str, list[str]]) -> bool:
+    def _lacks_head(self, classes: dict[str, list[str]], phrases: list[str]) -> bool:
         head = self.codec.label_head
-        return self.recipe.train == "all" and (head is None or head.classes != classes)
+        same = head is not None and (head.classes, head.phrases) == (classes, phrases)
+        return self.recipe.train == "all" and not same
 
     def configure_optimizers(self) -> MuonAdamW:
         return make_optimizer(self.codec, self.recipe, self.beside)
@@ -127,13 +134,13 @@ class CodecTraining(LightningModule):
         optimizer.set_factor(factor)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        frames, labels = batch
+        frames, told = batch
         sizes = [(frames.shape[-2], frames.shape[-1]), self.codec.trained_size or (0, 0)]
         self.codec.trained_size = max(sizes, key=lambda size: size[0] * size[1])
         generator = step_generator(self.seed, self.global_step)
         progress = progress_of(self.trainer)
         losses = training_losses(
-            self.codec, frames, progress, self.recipe, generator, labels, self.beside
+            self.codec, frames, progress, self.recipe, generator, told, self.beside
         )
         total = self.recipe.weights.total(losses)
         if num_ranks() > 1:

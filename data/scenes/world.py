@@ -108,6 +108,14 @@ class Scenes:
         """The labels of some clips, without words or pixels."""
         return [labels_of_plan(plan) for plan in self.plans(indices)]
 
+    def captions(self, indices: Sequence[int]) -> list[tuple[str, ...]]:
+        """The captions of some clips, without pixels."""
+        numbers = [self._index(index) for index in indices]
+        return [
+            captions_of(plan, self.seed, self.split, number)
+            for plan, number in zip(self.plans(numbers), numbers, strict=True)
+        ]
+
     def render(self, plans: Sequence[Plan]) -> Tensor:
         """Draw plans at this source's size and length: uint8 (B, T, 3, H, W)."""
         frames = draw(plans, self.num_frames, self.height, self.width, self._table)
