@@ -100,7 +100,9 @@ def evaluate(
         **({} if tokens_per_frame is None else {"tokens_per_frame": f"{tokens_per_frame:g}"}),
         "films": f"T {films.video.temperature:g}, top-p {films.video.top_p:g}, "
         f"min-p {films.video.min_p:g}, "
-        f"guidance {films.guidance:g}",
+        f"guidance {films.guidance:g}"
+        + (f", {films.parallel} codes a step" if films.parallel > 1 else "")
+        + (" not exactly" if films.parallel > 1 and not films.exact else ""),
         "majority": "commonest of the evaluated clips",
         "seed": seed,
     }

@@ -11,6 +11,7 @@ from data.atomic import check_writable
 from lm.drawing import Draw, Sampling
 from lm.evaluate import evaluate as evaluate_model
 from lm.figures import Evaluation, write_results
+from lm.parallel import check
 from lm.tasks import Model
 from lm.watching import open_known
 from tokenizer.progress import progress_bar
@@ -31,6 +32,8 @@ def evaluate(
     strict: bool = False,
     engine: str = "torch",
     tokens_per_frame: float | None = None,
+    parallel: int = 1,
+    exact: bool = True,
 ) -> Evaluation:
     """Measure captions, answers, recognition and generation beside guessing and the ceiling.
 
@@ -53,13 +56,19 @@ def evaluate(
         strict: Stop at the first clip that cannot be read.
         engine: What writes texts and films: torch, torch:int8, llama.cpp or llama.cpp:q8_0.
         tokens_per_frame: At most so many, of clips and of films; the trained rate if left out.
+        parallel: Codes of a block to draw in one step; the model must have been trained with
+            --model.sizes.ahead of as many.
+        exact: With parallel above 1, keep only codes that one by one would be as likely.
     """
     if num_films < 0:
         raise ValueError(f"num_films={num_films}: give 0 or more")
-    films = Sampling(video=Draw(temperature, top_p=top_p, min_p=min_p), guidance=guidance)
+    draw = Draw(temperature, top_p=top_p, min_p=min_p)
+    films = Sampling(video=draw, guidance=guidance, parallel=parallel, exact=exact)
     if out is not None:
         check_writable(out)
     loaded = Model.load(model, engine)
+    if parallel > 1:
+        check(loaded.decoder, parallel)  # now, and not after all captions
     clips = open_known(
         loaded.framing, source, split=split, num_clips=num_clips, strict=strict, seed=seed
     )

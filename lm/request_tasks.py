@@ -202,6 +202,8 @@ def _sampling(request: Request) -> Sampling:
         guidance=request.get("guidance", 2.0),
         context_guidance=request.get("context_guidance", 1.5),
         rescale=request.get("rescale", 0.0),
+        parallel=request.get("parallel", 1),
+        exact=request.get("exact", True),
     )
 
 
@@ -214,6 +216,7 @@ def _filmed(request: Request, make: Callable[[], Clip]) -> str:
 
 
 _DRAWN = {"seed": WHOLE, "guidance": NUMBER, "temperature": NUMBER, "min_p": NUMBER}
+_DRAWN |= {"parallel": WHOLE, "exact": FLAG}
 TASKS = {
     "caption": RequestTask(
         {"video": TEXT},

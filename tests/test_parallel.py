@@ -1,5 +1,6 @@
 """Laws of drawing several codes a step: exact is as one by one, and seeds, grammar, blocks hold."""
 
+import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,7 @@ from lm.batches import Documents, Mixture, pack, pad, passes
 from lm.corpus import Corpus
 from lm.document import Document, Video
 from lm.drawing import Draw, Sampling
+from lm.evaluate_command import evaluate
 from lm.exporting import export_model
 from lm.film_commands import generate
 from lm.grammar import Grammar, State
@@ -24,6 +26,7 @@ from lm.loss import language_loss
 from lm.model import Decoder, Sizes
 from lm.parallel import judge
 from lm.prompting import condition, to_video
+from lm.requests import run_requests
 from lm.sampling import Prompt, continue_streams, prefill
 from lm.sequence import Sequence, write
 from lm.step import Step
@@ -298,6 +301,27 @@ def test_the_command_draws_several(heads: Model, tmp_path: Path) -> None:
     generate(one, tmp_path / "model", "red", min_p=0.0, seed=5)
     films = [read_clip(tmp_path / f"{name}.mkv").frames for name in ("True", "False", "one")]
     assert not torch.equal(films[0], films[1]) and not torch.equal(films[1], films[2])
+
+
+def test_requests_and_evaluation_draw_several(heads: Model, tmp_path: Path) -> None:
+    heads.save(tmp_path / "model")
+    way = {"prompt": "red", "parallel": 3, "min_p": 0.0, "seed": 5}
+    ways = (True, False)
+    asked = [{**way, "exact": exact, "out": str(tmp_path / f"{exact}.mkv")} for exact in ways]
+    lines = "".join(json.dumps(request) + "\n" for request in asked)
+    (tmp_path / "in.jsonl").write_text(lines)
+    report = run_requests("generate", tmp_path / "in.jsonl", tmp_path / "o", tmp_path / "model")
+    assert report.failed == 0
+    for request in asked:
+        film = heads.generate("red", seed=5, parallel=3, exact=request["exact"], min_p=0.0)
+        assert torch.equal(read_clip(request["out"]).frames, film.frames)
+    found = [
+        evaluate("scenes:easy", tmp_path / "model", num_clips=2, num_films=2, min_p=0.0, parallel=n)
+        for n in (1, 3)
+    ]
+    assert found[1].protocol["films"] == found[0].protocol["films"] + ", 3 codes a step"
+    with pytest.raises(ValueError, match="parallel=9: this model foretells"):
+        evaluate("scenes:easy", tmp_path / "model", num_clips=2, num_films=2, parallel=9)
 
 
 def test_a_video_is_continued_by_several(heads: Model, clips: list[Clip]) -> None:
