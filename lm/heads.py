@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lm.linear_loss import linear_losses
 from lm.sequence import VIDEO
 
 if TYPE_CHECKING:
@@ -61,6 +61,5 @@ def foretold_loss(model: Decoder, batch: Batch, hidden: Tensor, table: Tensor) -
     places = chosen.any(-1)  # (B, L - 1)
     states = model.ahead(hidden[places])[chosen[places]]
     targets = following(batch.ids)[..., 1:][chosen] - model.config.video_start
-    logits = model.logits(states, model.config.video_start, None, table)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return (F.cross_entropy(logits, targets, reduction="none") * weights[chosen]).sum()
+    losses, _ = linear_losses(states, table[model.config.video_start :], targets)
+    return (losses * weights[chosen]).sum()

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lm.batches import Batch, weight_totals
 from lm.heads import foretold_loss
+from lm.linear_loss import linear_losses
 from lm.model import Decoder
 from lm.sequence import VIDEO
 
@@ -107,11 +107,9 @@ def token_losses(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tenso
         (targets >= start, start, model.config.num_ids),
     ):
         rows.append(chosen.nonzero()[:, 0])
-        columns = targets[rows[-1]] - low
-        logits = model.logits(hidden[rows[-1]], low, high, table)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        losses.append(F.cross_entropy(logits, columns, reduction="none"))
-        denominators.append(losses[-1] + logits.gather(1, columns[:, None])[:, 0])
+        found = linear_losses(hidden[rows[-1]], table[low:high], targets[rows[-1]] - low)
+        losses.append(found[0])
+        denominators.append(found[1])
     back = torch.cat(rows).argsort()
     return torch.cat(losses)[back], torch.cat(denominators)[back]
 
