@@ -73,7 +73,7 @@ class _LinearLosses(torch.autograd.Function):
         to_hidden = torch.empty_like(hidden)
         to_table = torch.zeros_like(table, dtype=denominators.dtype)
         with torch.autocast(hidden.device.type, enabled=False):
-            for block in _stretches(len(hidden), max(64, PULLS // len(table))):
+            for block in _stretches(len(hidden), max(64, PULLS // max(1, len(table)))):
                 first = block.start
                 pulls = hidden.new_empty(block.stop - first, len(table))
                 for within in _parts(len(pulls), table):

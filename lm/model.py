@@ -12,6 +12,7 @@ Shapes: B rows, L tokens, D width, V ids, H query heads, G key/value heads, E he
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from lm.cache import Cache
 from lm.engine import Engine
 from lm.heads import Ahead
+from lm.normalising import RMSNorm, Rope, normalise_and_rotate, rotate
 from lm.segments import segment_mask
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
 INPUTS = ("table.weight", "slots.weight", "code_map.weight")
-Rope = tuple[Tensor, Tensor]  # cosines and signed sines of the positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +132,9 @@ class Attention(nn.Module):
             gain = torch.cat(
                 [self.query_norm.expand(heads, -1), self.key_norm.expand(groups, -1)]
             )  # (H + G, E)
-            qk = F.rms_norm(qk, (self.head_dim,), eps=self.eps) * gain
-        qk = rotate(qk, rope)
+            qk = normalise_and_rotate(qk, gain, self.eps, rope)
+        else:
+            qk = rotate(qk, rope)
         q, k = qk.transpose(1, 2).split((heads, groups), dim=1)  # (B, H or G, L, E)
         v = v.transpose(1, 2)
         if cache is not None:
@@ -144,7 +146,9 @@ class Attention(nn.Module):
         if groups < heads:
             k = k.repeat_interleave(heads // groups, dim=1)
             v = v.repeat_interleave(heads // groups, dim=1)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        with attention_types(x.device.type, self.head_dim):
+            v = v.to(q.dtype)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         return self.out(y.transpose(1, 2).reshape(rows, length, heads * self.head_dim))
 
 
@@ -164,9 +168,9 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.attention_norm = RMSNorm(config.width, eps=config.norm_eps)
         self.attention = Attention(config)
-        self.feed_forward_norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.feed_forward_norm = RMSNorm(config.width, eps=config.norm_eps)
         self.feed_forward = SwiGLU(config.width, config.hidden)
 
     def forward(
@@ -209,7 +213,7 @@ class Decoder(nn.Module):
         self.head_map = None if config.tied else self._feature_map()
         self.slots = nn.Embedding(config.num_slots, config.width) if config.num_slots else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.norm = RMSNorm(config.width, eps=config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.width, config.num_ids, bias=False)
         cos, sin = rope_tables(config)
         self.register_buffer("cos", cos, persistent=False)
@@ -314,6 +318,16 @@ class Decoder(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
+def attention_types(device: str, head_dim: int) -> AbstractContextManager[Any]:
+    """Autocast as it is, or none where attention is quicker without: training on a processor.
+
+    torch's kernel for the gradient with 16 bits takes twice as long as with 32 for heads of 32
+    numbers, at 64 it is the other way round (docs/log.md).
+    """
+    small = device == "cpu" and head_dim < 64 and torch.is_grad_enabled()
+    return torch.autocast(device, enabled=False) if small else nullcontext()
+
+
 def rope_tables(config: Sizes, dtype: torch.dtype = torch.float32) -> Rope:
     """Cosines and signed sines of every position, (context, E), computed in `dtype`."""
     angles = torch.arange(config.context)[:, None] * frequencies(config, dtype)  # (context, E / 2)
@@ -331,9 +345,3 @@ def frequencies(config: Sizes, dtype: torch.dtype = torch.float32) -> Tensor:
         kept = ((turns - low) / (high - low)).clamp(0, 1)
         found = found * (kept + (1 - kept) / factor)
     return found
-
-
-def rotate(x: Tensor, rope: Rope) -> Tensor:
-    """Rotary positions on (B, L, H, E), halves paired as in Qwen3."""
-    cos, sin = rope
-    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin

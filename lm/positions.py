@@ -23,7 +23,8 @@ from torch import Tensor
 from lm.cache import Cache
 from lm.formats import VideoFormat
 from lm.header import Header
-from lm.model import Decoder, DecoderConfig, Rope, frequencies
+from lm.model import Decoder, DecoderConfig, frequencies
+from lm.normalising import Rope
 from lm.segments import BRANCHES
 from lm.vocabulary import Vocabulary
 from tokenizer.ordering import BlockLayout

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lm.cache import Cache
-from lm.model import Block, Decoder, rotate
+from lm.model import Block, Decoder
+from lm.normalising import rotate
 
 
 class Product(Protocol):

@@ -71,3 +71,10 @@ def test_scores_are_not_all_held() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         linear_losses(hidden, table, targets)
     assert max(kept) == hidden.numel() < 300 * 11
+
+
+def test_no_ids_and_no_tokens_have_no_loss() -> None:
+    hidden, table = torch.zeros(0, 5, requires_grad=True), torch.zeros(0, 5, requires_grad=True)
+    losses, _ = linear_losses(hidden, table, torch.zeros(0, dtype=torch.int64))
+    losses.sum().backward()
+    assert losses.shape == (0,) and table.grad is not None and table.grad.shape == (0, 5)
