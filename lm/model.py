@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from lm.cache import Cache
 from lm.engine import Engine
 from lm.heads import Ahead
-from lm.normalising import RMSNorm, Rope, normalise_and_rotate, rotate
+from lm.normalising import RMSNorm, normalise_and_rotate
+from lm.rope import Rope, rope_tables, rotate
 from lm.segments import segment_mask
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class Sizes:
     """Positions a second of video takes, where they are in seconds."""
 
     def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "kv_heads", "head_dim", "hidden", "context"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
+        for name in ("rope_theta", "norm_eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name):g}: give a number above 0")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads={self.heads} is no multiple of kv_heads={self.kv_heads}")
         if self.head_dim % 2:
@@ -326,22 +333,3 @@ def attention_types(device: str, head_dim: int) -> AbstractContextManager[Any]:
     """
     small = device == "cpu" and head_dim < 64 and torch.is_grad_enabled()
     return torch.autocast(device, enabled=False) if small else nullcontext()
-
-
-def rope_tables(config: Sizes, dtype: torch.dtype = torch.float32) -> Rope:
-    """Cosines and signed sines of every position, (context, E), computed in `dtype`."""
-    angles = torch.arange(config.context)[:, None] * frequencies(config, dtype)  # (context, E / 2)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
-
-
-def frequencies(config: Sizes, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Radians that each rotary band turns in a position, (E / 2,), quick ones first."""
-    steps = torch.arange(0, config.head_dim, 2, dtype=dtype)
-    found = config.rope_theta ** (-steps / config.head_dim)
-    if config.rope_scaling is not None:
-        factor, low, high, original = config.rope_scaling
-        turns = original * found / (2 * math.pi)  # within the original context
-        kept = ((turns - low) / (high - low)).clamp(0, 1)
-        found = found * (kept + (1 - kept) / factor)
-    return found

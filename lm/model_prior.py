@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from lm.cache import Cache
-from lm.model import Decoder, rope_tables
+from lm.model import Decoder
 from lm.prompting import condition, to_video
+from lm.rope import rope_tables
 from lm.sampling import prefill
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary

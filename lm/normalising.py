@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-Rope = tuple[Tensor, Tensor]  # cosines and signed sines of the positions
+from lm.rope import Rope, rotate
 
 
 class RMSNorm(nn.RMSNorm):
@@ -27,12 +27,6 @@ class RMSNorm(nn.RMSNorm):
         if _own(x):
             return _Normalise.apply(x, self.weight, self.eps)  # pyright: ignore[reportReturnType]
         return super().forward(x)
-
-
-def rotate(x: Tensor, rope: Rope) -> Tensor:
-    """Rotary positions on (B, L, H, E), halves paired as in Qwen3."""
-    cos, sin = rope
-    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
 
 
 def normalise_and_rotate(x: Tensor, gain: Tensor, eps: float, rope: Rope) -> Tensor:

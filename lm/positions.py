@@ -23,8 +23,8 @@ from torch import Tensor
 from lm.cache import Cache
 from lm.formats import VideoFormat
 from lm.header import Header
-from lm.model import Decoder, DecoderConfig, frequencies
-from lm.normalising import Rope
+from lm.model import Decoder, DecoderConfig
+from lm.rope import Rope, frequencies
 from lm.segments import BRANCHES
 from lm.vocabulary import Vocabulary
 from tokenizer.ordering import BlockLayout

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lm.cache import Cache
 from lm.model import Block, Decoder
-from lm.normalising import rotate
+from lm.rope import rotate
 
 
 class Product(Protocol):

@@ -1,6 +1,7 @@
 """Laws of the decoder, its cache and its sampling."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from lm.cache import Cache
 from lm.document import Document, Video
 from lm.drawing import Draw, Sampling, draw
 from lm.grammar import Grammar
-from lm.model import Decoder
+from lm.model import Decoder, Sizes
 from lm.sampling import Prompt, continue_streams
 from lm.scoring import score_texts
 from lm.sequence import write
@@ -281,3 +282,18 @@ def test_scores_are_the_log_likelihood(decoder: Decoder, vocabulary: Vocabulary)
             table = decoder.logits(states).masked_fill(~allowed, -torch.inf).log_softmax(-1)
             want = table[torch.arange(len(target)), target].sum()
             torch.testing.assert_close(scores[i, j], want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"layers": 0}, "layers=0: give at least 1"),
+        ({"kv_heads": 0}, "kv_heads=0: give at least 1"),
+        ({"rope_theta": 0.0}, "rope_theta=0: give a number above 0"),
+        ({"norm_eps": float("nan")}, "norm_eps=nan: give a number above 0"),
+        ({"heads": 3, "kv_heads": 2}, "heads=3 is no multiple of kv_heads=2"),
+    ],
+)
+def test_senseless_sizes_are_refused(choice: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Sizes(**choice)

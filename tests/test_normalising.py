@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lm.normalising import RMSNorm, Rope, normalise_and_rotate, rotate
+from lm.normalising import RMSNorm, normalise_and_rotate
+from lm.rope import Rope, rotate
 
 EPS = 1e-6
 
