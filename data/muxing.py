@@ -6,6 +6,7 @@ It knows pixels, clocks and packets. It does not know which suffix or quality as
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,7 @@ def mux(clip: Clip | Film, target: Path | BinaryIO, encoding: Encoding) -> Muxed
     same = {"fflags": "+bitexact"}  # no random ids: equal clips give equal files
     with (
         _plain_pipe_errors(),
+        _priority_kept(),
         av.open(opened, "w", format=encoding.container, container_options=same) as container,
     ):
         rate, options = max(rate, Fraction(1, 1001)), dict(encoding.options)
@@ -124,6 +126,23 @@ def mux(clip: Clip | Film, target: Path | BinaryIO, encoding: Encoding) -> Muxed
         put(None)
         unused = dict(stream.codec_context.options)
     return Muxed(size, unused)
+
+
+@contextmanager
+def _priority_kept() -> Iterator[None]:
+    """Undo what SVT-AV1 does to its caller when root runs it: real-time priority, for good.
+
+    All else on the core would starve, long after the encoding.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # no Linux
+        yield
+        return
+    before, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != before:
+            os.sched_setscheduler(0, before, parameters)
 
 
 @contextmanager

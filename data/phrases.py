@@ -6,6 +6,7 @@ Knows sources and `Clip.captions`; knows nothing of what learns from them.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -18,16 +19,36 @@ from data.source import Source
 
 SHARES = (0.01, 0.9)  # of clips: rarer phrases are hardly learned, commoner ones tell nothing
 
-_CLAUSE = re.compile(r"[.,:;!?()\n]+")
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_INSIDE = "'’-"  # of a word, not at its ends
+_ALONE = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")  # each sign is a word
+
+
+def words_of(text: str) -> list[list[str]]:
+    """The words of each clause, in small letters.
+
+    A word is letters with their marks, and digits. Chinese signs and Japanese kana are words each,
+    their pairs then phrases; other scripts without spaces, such as Thai, are not taken apart.
+    """
+    clauses: list[list[str]] = [[]]
+    run = ""
+    for sign in _ALONE.sub(r" \1 ", unicodedata.normalize("NFC", text).lower()) + "\n":
+        kind = unicodedata.category(sign)
+        if kind[0] in "LMN" or sign in _INSIDE:
+            run += sign
+            continue
+        if word := run.strip(_INSIDE):
+            clauses[-1].append(word)
+        run = ""
+        if kind[0] == "P" or sign == "\n":
+            clauses.append([])
+    return [clause for clause in clauses if clause]
 
 
 def phrases_in(captions: Sequence[str]) -> set[str]:
-    """The words of captions, in small letters, and the pairs of neighbours within a clause."""
+    """The words of captions and the pairs of neighbours within a clause, see `words_of`."""
     found: set[str] = set()
     for caption in captions:
-        for clause in _CLAUSE.split(caption.lower()):
-            words = _WORD.findall(clause)
+        for words in words_of(caption):
             found.update(words)
             found.update(f"{first} {second}" for first, second in pairwise(words))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import replace
 from typing import get_args
 
@@ -126,3 +127,11 @@ def test_an_encoder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(ENCODERS, "vp9", replace(ENCODERS["vp9"], library="libnone"))
     with pytest.raises(MissingEncoder, match="vp9: the installed PyAV .* has no libnone"):
         ClassicalCoder("vp9", [20])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="priorities of Linux")
+def test_encoders_leave_the_priority_as_it_was() -> None:
+    before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    for name in HERE:
+        ClassicalCoder(name, [30]).code(smooth(32, 32), 0)
+        assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before, name

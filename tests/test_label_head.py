@@ -12,7 +12,13 @@ from data.clip import Clip
 from data.folder import Folder
 from data.folder_writing import write_folder
 from data.labels import ABSENT, class_numbers, label_classes, labels_of
-from data.phrases import captions_of, common_phrases, phrase_numbers, phrases_in
+from data.phrases import (
+    captions_of,
+    common_phrases,
+    phrase_numbers,
+    phrases_in,
+    words_of,
+)
 from data.scenes import Scenes
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
@@ -97,7 +103,17 @@ def test_phrases_are_words_and_neighbours_within_a_clause() -> None:
         *("a", "red", "ring", "it's", "big", "ärger"),
         *("a red", "red ring", "it's big"),
     }
-    assert phrases_in([]) == phrases_in(["..., !"]) == set()
+    assert phrases_in([]) == phrases_in(["..., !"]) == phrases_in(["- ' --"]) == set()
+    assert words_of("the 'big' one - it's a well-known_thing") == [
+        ["the", "big", "one", "it's", "a", "well-known"],
+        ["thing"],
+    ]
+
+
+def test_words_of_other_scripts_stay_whole() -> None:
+    assert words_of("लाल वृत्त, حَمراء") == [["लाल", "वृत्त"], ["حَمراء"]]
+    assert words_of("cafe\u0301") == words_of("café") == [["café"]]
+    assert words_of("红色的圆。向左") == [["红", "色", "的", "圆"], ["向", "左"]]
 
 
 def test_phrases_leave_out_what_all_or_hardly_any_say() -> None:

@@ -10,8 +10,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from data.labels import ABSENT
 from tokenizer.codec import Codec
 from tokenizer.factored import FactoredBackbone
+from tokenizer.label_head import LabelHead
 from tokenizer.learning import (
     reached,
     stand_beside,
@@ -63,17 +65,19 @@ RECIPES = {
 def train(recipe: Recipe, rank: int, ranks: int) -> Result:
     """Codec and discriminators after some steps, gradients averaged as a strategy would."""
     torch.manual_seed(0)
-    codec = Codec(
-        FactoredBackbone(channels=8, latent_channels=8, summary=2, dim=2), FSQ((4, 4))
-    ).train()
+    backbone = FactoredBackbone(channels=8, latent_channels=8, summary=2, dim=2)
+    head = LabelHead(2, 2, {"colour": ["blue", "red"]}, ["ring", "star"])
+    codec = Codec(backbone, FSQ((4, 4)), label_head=head).train()
     beside = stand_beside(codec, recipe, 0)
     networks = nn.ModuleList([codec, beside])
     # Plain descent: Muon and Adam step as far where a gradient is nothing but rounding.
     optimizer = torch.optim.SGD(networks.parameters(), lr=0.1)
     for step in range(2 * STEPS):
         frames = torch.randint(0, 256, (4, 8, 3, 32, 32), dtype=torch.uint8).chunk(ranks)[rank]
+        told = torch.tensor([[1, 1, 0], [ABSENT, 1, 1], [ABSENT, 0, 1], [ABSENT] * 3])
+        told = told.roll(step, 0).chunk(ranks)[rank]  # ranks have more of them and fewer
         progress, luck = step / (2 * STEPS), step_generator(0, step)
-        losses = training_losses(codec, frames, progress, recipe, luck, None, beside)
+        losses = training_losses(codec, frames, progress, recipe, luck, told, beside)
         (recipe.weights.total(losses) + reached(codec, beside)).backward()
         for p in networks.parameters():
             assert p.grad is not None, "a strategy would wait for it"

@@ -6,6 +6,8 @@ resumed run sees what an uninterrupted one would have. It does not know what lea
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,16 +123,31 @@ class ClipData(LightningDataModule):
             self.trainer.world_size,
         )
         start = self.trainer.global_step
-        fetch = _Fetch(sources, self.classes, self.phrases, self.image_share, self.seed)
+        tell = partial(told_of, classes=self.classes, phrases=self.phrases)
+        fetch = _Fetch(sources, tell, self.image_share, self.seed)
         steps = StepLoader(batches, fetch, start)
         return DataLoader(steps, batch_size=None, num_workers=self.workers)
 
-    def val_dataloader(self) -> DataLoader[Tensor]:
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        source = self.sources["heldout", self.watched_size]
         return DataLoader(
-            _Frames(self.sources["heldout", self.watched_size]),
+            _Watched(source, partial(told_of, classes=self.classes, phrases=self.phrases)),
             batch_size=self.batch_size,
             num_workers=0,
         )
+
+
+def told_of(
+    source: Source,
+    indices: Sequence[int],
+    classes: Mapping[str, Sequence[str]],
+    phrases: Sequence[str],
+) -> Tensor:
+    """Labels and phrases of clips as `LabelHead` wants them, int64 (clips, labels + phrases)."""
+    told = class_numbers(labels_of(source, indices), classes)
+    if not phrases:
+        return told
+    return torch.cat([told, phrase_numbers(captions_of(source, indices), phrases)], dim=1)
 
 
 class _Fetch:
@@ -143,21 +160,17 @@ class _Fetch:
     def __init__(
         self,
         sources: list[Source],
-        classes: dict[str, list[str]],
-        phrases: list[str],
+        tell: Callable[[Source, Sequence[int]], Tensor],
         image_share: float,
         seed: int,
     ) -> None:
-        self.sources, self.classes, self.phrases = sources, classes, phrases
+        self.sources, self.tell = sources, tell
         self.image_share, self.seed = image_share, seed
 
     def __call__(self, step: int, indices: list[int]) -> tuple[Tensor, Tensor]:
         luck = np.random.default_rng((self.seed, step))
         source = self.sources[luck.integers(len(self.sources))]
-        told = class_numbers(labels_of(source, indices), self.classes)
-        if self.phrases:
-            said = phrase_numbers(captions_of(source, indices), self.phrases)
-            told = torch.cat([told, said], dim=1)
+        told = self.tell(source, indices)
         draw = getattr(source, "frames", None)  # made worlds draw a batch at once
         if draw is None:
             frames = collate([source[index] for index in indices]).frames
@@ -169,15 +182,15 @@ class _Fetch:
         return frames, told
 
 
-class _Frames(Dataset[Tensor]):
-    """The frames of each clip, uint8 (T, 3, H, W)."""
+class _Watched(Dataset[tuple[Tensor, Tensor]]):
+    """The frames of each clip, uint8 (T, 3, H, W), and what is told of it."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, tell: Callable[[Source, Sequence[int]], Tensor]) -> None:
+        self.source, self.tell = source, tell
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         clip: Clip = self.source[index]
-        return clip.frames
+        return clip.frames, self.tell(self.source, [index])[0]

@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.labels import ABSENT
+from tokenizer.ranks import num_ranks, sum_over_ranks
 from tokenizer.summary import kept_of
+
+
+def _share(counted: Tensor) -> Tensor:
+    """How many are true on a rank, on average of all: losses are means over all ranks' clips."""
+    return (sum_over_ranks(counted.sum()) / num_ranks()).clamp(min=1 / num_ranks())
 
 
 class LabelHead(nn.Module):
@@ -91,12 +97,12 @@ class LabelHead(nn.Module):
                 F.cross_entropy(part, labels[:, i], ignore_index=ABSENT, reduction="sum")
                 for i, part in enumerate(scores)
             ]
-            losses["labels"] = torch.stack(parts).sum() / (labels != ABSENT).sum().clamp(min=1)
+            losses["labels"] = torch.stack(parts).sum() / _share(labels != ABSENT)
         if self.phrases:
             each = F.binary_cross_entropy_with_logits(
                 likely, said.clamp(min=0).to(likely.dtype), reduction="none"
             )
-            losses["phrases"] = (each * (said != ABSENT)).sum() / (said == 1).sum().clamp(min=1)
+            losses["phrases"] = (each * (said != ABSENT)).sum() / _share(said == 1)
         return losses
 
     @torch.no_grad()
@@ -120,6 +126,6 @@ class LabelHead(nn.Module):
         known = said != ABSENT
         if bool((said == 1).any()):
             hits = said[known][likely[known].argsort(descending=True)] == 1
-            precision = hits.cumsum(0) / torch.arange(1, len(hits) + 1)
+            precision = hits.cumsum(0) / torch.arange(1, len(hits) + 1, device=hits.device)
             shares["phrases"] = float(precision[hits].mean())
         return shares

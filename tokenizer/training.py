@@ -86,6 +86,8 @@ class CodecTraining(LightningModule):
         self.average = Average(self.codec, recipe.average)  # again once there is a label head
         self.usage = CodeUsage(self.codec.codebook_size)
         self._errors: dict[str, list[Tensor]] = {}
+        self._summaries: list[Tensor] = []  # of the clips watched
+        self._told: list[Tensor] = []
 
     def configure_model(self) -> None:
         data = getattr(self.trainer, "datamodule", None)
@@ -157,28 +159,36 @@ class CodecTraining(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.average.swap(self.codec)
         self.usage.reset()
-        self._errors = {}
+        self._errors, self._summaries, self._told = {}, [], []
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        frames, told = batch
         shown = []
-        for name, rate in self._watched(batch):
+        for name, rate in self._watched(frames):
             if self.codec.codebook_size == 1:  # unquantized: there is nothing to decode
-                tokens, again = [], to_uint8(self.codec(batch).pixels).cpu()
+                tokens, again = [], to_uint8(self.codec(frames).pixels).cpu()
             else:
-                tokens = self.codec.encode_batch(batch, None, rate)
+                tokens = self.codec.encode_batch(frames, None, rate)
                 again = torch.stack([clip.frames for clip in self.codec.decode_batch(tokens)])
-            error = (again.float() - batch.cpu().float()).square().flatten(1).mean(1)
+            error = (again.float() - frames.cpu().float()).square().flatten(1).mean(1)
             self._errors.setdefault(name, []).append(error)  # (S,)
             shown.append(again[:4])
             if rate is None:
-                for item in tokens:
+                for item, each in zip(tokens, told, strict=bool(tokens)):
                     self.usage.update(torch.cat(item.codes))
+                    self._summaries.append(self._summary_of(item.codes))
+                    self._told.append(each)
         if batch_idx == 0:
-            strips = [torch.cat(list(clips), 3) for clips in (batch[:4].cpu(), *shown)]
+            strips = [torch.cat(list(clips), 3) for clips in (frames[:4].cpu(), *shown)]
             log_video(self, "val/original_and_rates", [torch.cat(strips, 2)])
 
-    def _watched(self, batch: Tensor) -> list[tuple[str, float | None]]:
-        top = self.codec.max_tokens_per_frame(*batch.shape[-2:])
+    def _summary_of(self, codes: Sequence[Tensor]) -> Tensor:
+        """The vectors of a clip's summary tokens, (blocks, K, D)."""
+        summary = torch.stack([block[: self.codec.summary] for block in codes])
+        return self.codec.quantizer.vectors(summary.to(self.device))
+
+    def _watched(self, frames: Tensor) -> list[tuple[str, float | None]]:
+        top = self.codec.max_tokens_per_frame(*frames.shape[-2:])
         rates = self.rates if self.codec.codebook_size > 1 else []
         lower = [rate for rate in rates if 1 / self.codec.block_frames <= rate < top]
         return [("val/psnr", None), *((f"val/psnr_at_{rate:g}", rate) for rate in lower)]
@@ -187,6 +197,10 @@ class CodecTraining(LightningModule):
         for name, errors in self._errors.items():
             self.log(name, psnr(torch.cat(errors).mean()), prog_bar=name == "val/psnr")
         self.log_dict({"val/used_codes": self.usage.used, "val/perplexity": self.usage.perplexity})
+        head = self.codec.label_head
+        if head is not None and self._summaries:
+            right = head.right(torch.stack(self._summaries), torch.stack(self._told))
+            self.log_dict({f"val/reads_{name}": share for name, share in right.items()})
         self.average.swap(self.codec)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
