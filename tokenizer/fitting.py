@@ -219,7 +219,8 @@ class FitCLI(LightningCLI):
         except (RuntimeError, KeyError) as error:
             if self.checkpoint is None or self.clock.started is not None:
                 raise
-            reason = str(error).splitlines()[0]
+            told = " ".join(str(error).split())  # torch tells tensors line by line
+            reason = told if len(told) <= 300 else told[:300] + " ..."
             raise ValueError(
                 f"ckpt_path={self.checkpoint}: does not fit this configuration ({reason}): give "
                 "the one it was trained with, or start anew in another --out"
