@@ -52,6 +52,9 @@ def beam_texts(
 ) -> list[Beam]:
     """The best texts found, the best first; the search ends with K texts ended.
 
+    The greedy text is always looked at, too: among wordings that begin alike its beginning may
+    fall behind K others, and yet it may be the best of all.
+
     Args:
         model: The decoder.
         grammar: Of its vocabulary.
@@ -71,6 +74,18 @@ def beam_texts(
             f"the prompt takes {len(prompt)} tokens and leaves no room for a text in a context of "
             f"{model.config.context}: shorten it, or give a shorter clip"
         )
+    found = _search(model, grammar, prompt, beams, room)
+    if beams > 1:
+        (greedy,) = _search(model, grammar, prompt, 1, room)
+        if greedy.text not in [beam.text for beam in found]:
+            found.append(greedy)
+    return sorted(found, key=lambda beam: -beam.score(length_power))[:beams]
+
+
+def _search(
+    model: Decoder, grammar: Grammar, prompt: list[int], beams: int, room: int
+) -> list[Beam]:
+    """The first K texts that end among the K likeliest beginnings, in any order."""
     state, slots = read_prompt(grammar, prompt)
     assert state.mode == "text"
     number, table = len(state.items), model.output_table()
@@ -103,7 +118,7 @@ def beam_texts(
                 assert isinstance(item, Text)
                 done.append(Beam(item.text, value, longer.tokens))
         if not grown or len(done) >= beams:
-            return sorted(done, key=lambda beam: -beam.score(length_power))[:beams]
+            return done
         rows = torch.tensor([row for row, _ in chosen], device=hidden.device)
         cache = cache.select(rows)
         ids = torch.tensor([[token] for _, token in chosen], device=hidden.device)

@@ -10,7 +10,7 @@ import torch
 from data.clip import Clip
 from data.writing import write_video
 from lm import commands
-from lm.beams import beam_texts
+from lm.beams import _search, beam_texts
 from lm.completing import MAX_TEXT
 from lm.prompting import about_video
 from lm.sampling import read_prompt
@@ -38,6 +38,23 @@ def test_more_beams_find_likelier_texts(model: Model, prompts: list[list[int]]) 
         scores = [beam.log_likelihood for beam in found]
         assert scores == sorted(scores, reverse=True) and len({b.text for b in found}) > 1
     assert better
+
+
+@pytest.mark.parametrize("length_power", [0.0, 0.6, 1.0])
+def test_the_best_beam_is_no_worse_than_greedy(
+    model: Model, prompts: list[list[int]], length_power: float
+) -> None:
+    """Also with so few beams that the greedy beginning falls behind."""
+    lost = 0
+    for prompt in prompts:
+        (greedy,) = beam_texts(model.decoder, model.grammar, prompt, 1, 12)
+        for beams in (2, 3):
+            found = beam_texts(model.decoder, model.grammar, prompt, beams, 12, length_power)
+            assert len(found) <= beams and len({beam.text for beam in found}) == len(found)
+            assert found[0].score(length_power) >= greedy.score(length_power) - 1e-9
+            searched = _search(model.decoder, model.grammar, prompt, beams, 12)
+            lost += greedy.text not in [beam.text for beam in searched]
+    assert lost, "the search alone keeps it: these prompts show nothing"
 
 
 def test_texts_of_one_piece_are_searched_exhaustively(

@@ -237,7 +237,9 @@ def test_a_checkpoint_of_another_network_is_refused(
     straight: tuple[Path, FitReport], tmp_path: Path
 ) -> None:
     checkpoint = straight[0] / "checkpoints" / "last.ckpt"
-    with pytest.raises(ValueError, match="does not fit this configuration .*size mismatch for codec"):
+    with pytest.raises(
+        ValueError, match="does not fit this configuration .*size mismatch for codec"
+    ):
         run(tmp_path, f"--ckpt_path={checkpoint}", "--model.backbone.init_args.channels=16")
 
 
