@@ -15,6 +15,17 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
+def full_disk_named(path: str | Path) -> Iterator[None]:
+    """Have a full disk name the file that did not fit, which a write does not know."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            raise type(error)(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+@contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffix, that becomes `path` when the block ends.
 
@@ -25,11 +36,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
-        yield partial
-        os.replace(partial, path)
+        with full_disk_named(path):
+            yield partial
+            os.replace(partial, path)
     except OSError as error:
-        full = error.filename is None and error.errno in _FULL  # a write knows no name
-        if full or (error.filename == str(partial) and error.errno is not None):
+        if error.filename == str(partial) and error.errno is not None:
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
     finally:

@@ -76,10 +76,18 @@ def figure_table(figures: Sequence[Figure], title: str = "") -> Table:
 
 
 def write_results(path: Path, figures: Sequence[Figure], protocol: dict[str, Any]) -> None:
-    """`{name: {value, chance, majority, ceiling, n, ...}, "protocol": {...}}`, whole or not."""
+    """`{name: {value, chance, majority, ceiling, n, ...}, "protocol": {...}}`, whole or not.
+
+    Where the file cannot be written, all of it goes to standard output: it took long to measure.
+    """
     content: dict[str, Any] = {}
     for figure in figures:
         fields = asdict(figure)
         content[fields.pop("name")] = fields
     content["protocol"] = protocol
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    text = json.dumps(content, indent=2) + "\n"
+    try:
+        write_atomically(path, text.encode())
+    except OSError:
+        print(text, end="", flush=True)
+        raise

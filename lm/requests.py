@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.atomic import full_disk_named
 from lm.completing import chunks
 from lm.request_tasks import TASKS, Request, RequestTask
 from lm.tasks import Model
@@ -47,7 +48,7 @@ def run_requests(task: str, jsonl: Path, out: Path, model: Path) -> Requested:
         raise ValueError(f"{out} holds the requests: give another --out")
     done = _resume(out, asked)
     loaded, failed = Model.load(model), sum("error" in line for line in done)
-    with out.open("ab") as file, progress_bar(task) as progress:
+    with full_disk_named(out), out.open("ab") as file, progress_bar(task) as progress:
         for part in chunks(list(enumerate(asked))[len(done) :], TASKS[task].rows):
             requests = [request for _, request in part]
             for (number, request), found in zip(

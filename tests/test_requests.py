@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -249,3 +250,17 @@ def test_names_may_stand_in_one_text(folder: Path, tmp_path: Path) -> None:
     run_requests("recognize", source, tmp_path / "out.jsonl", folder / "m")
     first, second = (line["result"] for line in results(tmp_path / "out.jsonl"))
     assert first == second and {score["label"] for score in first} == {"falls", "rises"}
+
+
+def test_results_that_do_not_fit_name_their_file(folder: Path, tmp_path: Path) -> None:
+    asked = requests_of(folder, tmp_path)["caption"][:1]
+    lines, out = written(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # as a full disk
+    try:
+        with pytest.raises(OSError) as raised:
+            run_requests("caption", lines, out, folder / "m")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.filename == str(out)
+    assert run_requests("caption", lines, out, folder / "m").answered == 1

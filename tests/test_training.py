@@ -149,6 +149,21 @@ def test_ctrl_c_finishes_the_step_saves_and_exports(tmp_path: Path) -> None:
     assert run(tmp_path, "--ckpt_path=last").steps == 6
 
 
+def test_ctrl_c_before_the_first_step_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def setup(self: ClipData, stage: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClipData, "setup", setup)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning ignores further ones while it ends
+
+
 @pytest.mark.slow  # starts two interpreters
 def test_two_processes_train_with_networks_that_join_late_and_one_reports(tmp_path: Path) -> None:
     words = [

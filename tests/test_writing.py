@@ -1,6 +1,7 @@
 """Writing: what is read back has the same frames at the same times; nothing is half-written."""
 
 import io
+import json
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from data.clip import Clip
 from data.muxing import Encoding, mux
 from data.reading import read_clip
 from data.writing import encode_gif, encode_png, sheet, write_video
+from lm.figures import Figure, write_results
 
 VFR = [0.0, 0.033, 0.2, 0.5, 1.4, 1.5]
 LOSSLESS = {".mkv", ".apng"}
@@ -161,3 +163,13 @@ def test_failed_write_keeps_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="do not fit .mp4"):
         write_video(torch.zeros(1, 3, 1, 40000, dtype=torch.uint8), path, 8)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_figures_that_cannot_be_written_are_printed(tmp_path, capsys):
+    (tmp_path / "gone").touch()
+    figures = [Figure("caption_exact", 0.5, 2)]
+    with pytest.raises(OSError):
+        write_results(tmp_path / "gone" / "e.json", figures, {"seed": 0})
+    printed = json.loads(capsys.readouterr().out)
+    write_results(tmp_path / "e.json", figures, {"seed": 0})
+    assert printed == json.loads((tmp_path / "e.json").read_text())

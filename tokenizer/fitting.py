@@ -216,6 +216,10 @@ class FitCLI(LightningCLI):
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         try:
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint)
+        except SystemExit:
+            if self.trainer.interrupted:  # before steps, where `LastCheckpoint` is not yet at work
+                raise KeyboardInterrupt from None
+            raise
         except (RuntimeError, KeyError) as error:
             if self.checkpoint is None or self.clock.started is not None:
                 raise
