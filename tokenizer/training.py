@@ -94,10 +94,9 @@ class CodecTraining(LightningModule):
         classes = data.classes if isinstance(data, ClipData) else {}
         phrases = data.phrases if isinstance(data, ClipData) else []
         weights = self.recipe.weights
-        if phrases and not weights.phrases:
-            warnings.warn(
-                f"data.phrases={len(phrases)} has no effect: weights.phrases is 0", stacklevel=2
-            )
+        idle = "weights.phrases is 0" if not weights.phrases else "only the decoder is trained"
+        if phrases and not (weights.phrases and self.recipe.train == "all"):
+            warnings.warn(f"data.phrases={len(phrases)} has no effect: {idle}", stacklevel=2)
         wanted = bool(classes and weights.labels) or bool(phrases and weights.phrases)
         if wanted and self.codec.summary == 0:
             warnings.warn(
