@@ -12,7 +12,6 @@ Shapes: B rows, L tokens, D width, V ids, H query heads, G key/value heads, E he
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -153,9 +152,7 @@ class Attention(nn.Module):
         if groups < heads:
             k = k.repeat_interleave(heads // groups, dim=1)
             v = v.repeat_interleave(heads // groups, dim=1)
-        with attention_types(x.device.type, self.head_dim):
-            v = v.to(q.dtype)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        y = attend(q, k, v, mask)
         return self.out(y.transpose(1, 2).reshape(rows, length, heads * self.head_dim))
 
 
@@ -325,11 +322,16 @@ class Decoder(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def attention_types(device: str, head_dim: int) -> AbstractContextManager[Any]:
-    """Autocast as it is, or none where attention is quicker without: training on a processor.
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention (B, H, L, E) of all tokens, causal without a mask.
 
-    torch's kernel for the gradient with 16 bits takes twice as long as with 32 for heads of 32
-    numbers, at 64 it is the other way round (docs/log.md).
+    Without autocast where that is quicker, in training on a processor: torch's kernel for the
+    gradient with 16 bits takes twice as long as with 32 for heads of 32 numbers, at 64 it is the
+    other way round (docs/log.md).
     """
-    small = device == "cpu" and head_dim < 64 and torch.is_grad_enabled()
-    return torch.autocast(device, enabled=False) if small else nullcontext()
+    small = q.device.type == "cpu" and q.shape[-1] < 64 and torch.is_grad_enabled()
+    if not small:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+    with torch.autocast("cpu", enabled=False):
+        v = v.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
