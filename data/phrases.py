@@ -1,4 +1,7 @@
-"""Words and pairs of words that clips' captions have in common, without the clips' pixels.
+"""Words and pairs of near words that clips' captions have in common, without the clips' pixels.
+
+A pair tells which words belong together: that a clip shows something red and a ring does not say
+that the ring is red.
 
 Knows sources and `Clip.captions`; knows nothing of what learns from them.
 """
@@ -9,7 +12,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,6 +20,8 @@ from data.labels import ABSENT, SEARCHED
 from data.source import Source
 
 SHARES = (0.01, 0.9)  # of clips: rarer phrases are hardly learned, commoner ones tell nothing
+PAIRED = 0.75  # words said of more clips stand in no pair: "the ring" says no more than "ring"
+REACH = 4  # words from the first of a pair to its second: "ring slowly turns left" pairs its ends
 
 _INSIDE = "'’-"  # of a word, not at its ends
 _ALONE = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")  # each sign is a word
@@ -45,12 +49,13 @@ def words_of(text: str) -> list[list[str]]:
 
 
 def phrases_in(captions: Sequence[str]) -> set[str]:
-    """The words of captions and the pairs of neighbours within a clause, see `words_of`."""
+    """The words of captions and the pairs of words of a clause at most REACH apart, in order."""
     found: set[str] = set()
     for caption in captions:
         for words in words_of(caption):
             found.update(words)
-            found.update(f"{first} {second}" for first, second in pairwise(words))
+            for i, first in enumerate(words):
+                found.update(f"{first} {second}" for second in words[i + 1 : i + 1 + REACH])
     return found
 
 
@@ -72,8 +77,13 @@ def common_phrases(source: Source, most: int, searched: int = SEARCHED) -> list[
     stride = max(1, -(-len(source) // searched))
     told = [each for each in captions_of(source, range(0, len(source), stride)) if each]
     counts = Counter(phrase for captions in told for phrase in phrases_in(captions))
-    low, high = (share * len(told) for share in SHARES)
-    kept = [(phrase, count) for phrase, count in counts.items() if low <= count <= high]
+    low, high, paired = (share * len(told) for share in (*SHARES, PAIRED))
+    kept = [
+        (phrase, count)
+        for phrase, count in counts.items()
+        if low <= count <= high
+        and (" " not in phrase or all(counts[word] <= paired for word in phrase.split(" ")))
+    ]
     return [phrase for phrase, _ in sorted(kept, key=lambda pair: (-pair[1], pair[0]))[:most]]
 
 

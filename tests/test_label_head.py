@@ -98,12 +98,14 @@ def test_a_codec_learns_labels_and_keeps_its_head(tmp_path: Path) -> None:
     assert again.label_head.right(vectors, told) == {"colour": 1.0, "phrases": 1.0}
 
 
-def test_phrases_are_words_and_neighbours_within_a_clause() -> None:
+def test_phrases_are_words_and_pairs_within_a_clause() -> None:
     assert phrases_in(["A red ring; it's big", "Ärger"]) == {
         *("a", "red", "ring", "it's", "big", "ärger"),
-        *("a red", "red ring", "it's big"),
+        *("a red", "red ring", "a ring", "it's big"),
     }
     assert phrases_in([]) == phrases_in(["..., !"]) == phrases_in(["- ' --"]) == set()
+    far = phrases_in(["ring slowly turns to the left"])
+    assert {"ring slowly", "ring the", "slowly left"} <= far and "ring left" not in far
     assert words_of("the 'big' one - it's a well-known_thing") == [
         ["the", "big", "one", "it's", "a", "well-known"],
         ["thing"],
@@ -122,10 +124,22 @@ def test_phrases_leave_out_what_all_or_hardly_any_say() -> None:
             said = [("a ring",) if i % 3 else ("a star",) for i in indices]
             return [() if i == 5 else said[n] for n, i in enumerate(indices)]
 
-    assert common_phrases(Told(), 10) == ["a ring", "ring", "a star", "star"]
-    assert common_phrases(Told(), 1) == ["a ring"]
+    assert common_phrases(Told(), 10) == ["ring", "star"]  # all have "a", also in pairs
+    assert common_phrases(Told(), 1) == ["ring"]
     said = phrase_numbers(Told().captions([3, 4, 5]), ["ring", "star"])
     assert said.tolist() == [[0, 1], [1, 0], [ABSENT, ABSENT]]
+
+
+def test_pairs_say_what_belongs_together() -> None:
+    class Told(Few):
+        def captions(self, indices: Sequence[int]) -> list[tuple[str, ...]]:
+            said = [("a red ring", "a blue star"), ("a red star", "a blue ring"), ("a leaf",)]
+            return [said[i % 3] for i in indices]
+
+    common = common_phrases(Told(), 20)
+    assert {"red ring", "blue star", "red star", "blue ring"} < set(common)
+    apart = phrase_numbers(Told().captions([0, 1]), ["red", "ring", "red ring"])
+    assert apart.tolist() == [[1, 1, 1], [1, 1, 0]]
 
 
 def test_captions_are_read_without_pixels(tmp_path: Path) -> None:

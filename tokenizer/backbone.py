@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from tokenizer.layers import BlockConv3d, ChannelNorm, Past, Pointwise, Residual, fold, unfold
 from tokenizer.ordering import MAX_LEVEL, NOTHING
-from tokenizer.summary import Spread, Summarise
+from tokenizer.summary import QUADRANTS, Spread, Summarise
 
-ZERO_ALLOWED = ("blocks", "latent_blocks", "reach", "summary", "rate_conditioned")
+ZERO_ALLOWED = ("blocks", "latent_blocks", "reach", "summary", "regional", "rate_conditioned")
 
 
 class Backbone(nn.Module):
@@ -28,7 +28,8 @@ class Backbone(nn.Module):
 
     time_stride: int  # frames per latent
     space_stride: int  # pixels per latent, both ways
-    summary: int = 0  # vectors that speak for the whole block
+    summary: int = 0  # vectors that speak for the whole block, and then
+    regional: int = 0  # of these, for each of its quadrants
     decoder_parts: tuple[str, ...] = (  # submodules that no code depends on
         "from_vector",
         "hops",
@@ -52,6 +53,12 @@ class Backbone(nn.Module):
             if isinstance(value, int) and value < (0 if name in ZERO_ALLOWED else 1):
                 raise ValueError(f"{name}={value}: a {type(self).__name__} needs a positive number")
         self.arguments, self.summary = arguments, arguments["summary"]
+        self.regional = arguments.get("regional", 0)
+        if self.regional and self.summary <= QUADRANTS * self.regional:
+            raise ValueError(
+                f"regional={self.regional} with summary={self.summary}: the summary has "
+                f"{QUADRANTS} times as many for the quadrants, give it more, for the whole block"
+            )
 
     def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
         """Pixels (B, 3, T, H, W) to vectors (B, summary + N, dim); `level` (N,) is how coarse a
@@ -171,7 +178,7 @@ class ConvBackbone(Backbone):
         x = self.from_vector(placed.mT.unflatten(2, grid))  # (B, C, t, h, w)
         steps = self.hops(hops).mT.unflatten(2, grid)
         if self.spread is not None:
-            steps = steps + self.spread(told, counts)[:, :, None, None, None]
+            steps = steps + self.spread(told, counts, grid).permute(0, 4, 1, 2, 3)
         x = (x + steps).contiguous(memory_format=torch.channels_last_3d)
         for block in self.decoder:
             x = block(x, past)

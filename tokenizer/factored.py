@@ -127,6 +127,7 @@ class FactoredBackbone(LatentBackbone):
             would make 3x3 convolutions there cost more than all else; what follows costs less.
         coarser: Halvings of the latents' grid on which each side looks too, half as wide, to see
             far: what few latents are kept of a low rate must speak for much.
+        regional: Of the summary, tokens that speak for one quadrant, of each; see `Summarise`.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class FactoredBackbone(LatentBackbone):
         rate_conditioned: bool = False,
         patch_frames: int = 1,
         coarser: int = 0,
+        regional: int = 0,
     ) -> None:
         super().__init__()
         if time_stride % max(1, patch_frames):
@@ -163,6 +165,7 @@ class FactoredBackbone(LatentBackbone):
         # Left out where they change nothing: codecs keep the name they had before these were.
         later = [("rate_conditioned", rate_conditioned, False)]
         later += [("patch_frames", patch_frames, 1), ("coarser", coarser, 0)]
+        later.append(("regional", regional, 0))
         arguments |= {name: value for name, value, usual in later if value != usual}
         self.remember(arguments)
         self.rate_conditioned = rate_conditioned
@@ -180,8 +183,8 @@ class FactoredBackbone(LatentBackbone):
         self.to_vector = nn.Sequential(Norm(wide), Linear(wide, dim))
         self.from_vector = Linear(dim, wide)
         self.hops = nn.Embedding(NOTHING + 1, wide)
-        self.summarise = Summarise(wide, dim, summary) if summary else None
-        self.spread = Spread(wide, dim, summary) if summary else None
+        self.summarise = Summarise(wide, dim, summary, regional) if summary else None
+        self.spread = Spread(wide, dim, summary, regional) if summary else None
         told = rate_conditioned
         self.decoder = nn.ModuleList([FactoredResidual(wide, told) for _ in range(latent_blocks)])
         self.widen = Linear(wide, folded)

@@ -6,7 +6,7 @@ as classes: Joulin et al., arXiv 1511.02251.) The losses stand beside the pixels
 (docs/log.md has what they gain a language model); afterwards the head only tells how well codes
 keep what it reads. It knows names of labels, classes and phrases, not where they come from.
 
-Legend: S clips, K summary tokens of a block, D dimensions of a code vector, F classes in all, P
+Legend: S clips, K summary tokens of a block, R of each quadrant, D dimensions of a code vector, F classes in all, P
 phrases.
 """
 
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from data.labels import ABSENT
 from tokenizer.ranks import num_ranks, sum_over_ranks
-from tokenizer.summary import kept_of
+from tokenizer.summary import QUADRANTS, kept_of, quadrants_of
 
 
 def _share(counted: Tensor) -> Tensor:
@@ -28,17 +28,25 @@ def _share(counted: Tensor) -> Tensor:
     return (sum_over_ranks(counted.sum()) / num_ranks()).clamp(min=1 / num_ranks())
 
 
+def _times(told: Tensor) -> Tensor:
+    """What blocks say, (S, blocks, ..., E): the first, the last and their mean, (S, ..., 3 E)."""
+    return torch.cat([told[:, 0], told[:, -1], told.mean(1)], -1)
+
+
 class LabelHead(nn.Module):
     """A linear map of the summaries of a clip's first and last block and of the mean of all.
 
     Linear, so that a language model finds what it reads as easily; first and last, since labels
-    may say what comes first and what then.
+    may say what comes first and what then. Quadrants are read alike, each by itself, and of their
+    scores the highest counts, softly (log-sum-exp, as in learning from bags of which some instance
+    is what is said of the bag): words of one thing stand together where it is.
 
     Args:
         summary: Summary tokens of a block.
         dim: Dimensions of a code vector.
         classes: The classes of each label, by its name.
         phrases: Of captions.
+        regional: Of the summary, tokens of each quadrant.
     """
 
     def __init__(
@@ -47,6 +55,7 @@ class LabelHead(nn.Module):
         dim: int,
         classes: Mapping[str, Sequence[str]],
         phrases: Sequence[str] = (),
+        regional: int = 0,
     ) -> None:
         super().__init__()
         nothing = not classes and not phrases
@@ -58,7 +67,10 @@ class LabelHead(nn.Module):
         self.classes = {label: list(names) for label, names in classes.items()}
         self.phrases = list(phrases)
         self.sizes = [len(names) for names in self.classes.values()]
-        self.read = nn.Linear(3 * summary * dim, sum(self.sizes) + len(self.phrases))
+        self.regional, self.whole = regional, summary - QUADRANTS * regional
+        told = sum(self.sizes) + len(self.phrases)
+        self.read = nn.Linear(3 * self.whole * dim, told)
+        self.read_quadrant = nn.Linear(3 * regional * dim, told) if regional else None
 
     def forward(self, vectors: Tensor, counts: Tensor | None = None) -> Tensor:
         """Scores of all classes and phrases, float (S, F + P).
@@ -71,8 +83,12 @@ class LabelHead(nn.Module):
         flat = vectors[:, :, : self.summary].flatten(0, 1)
         if counts is not None:
             flat = flat * kept_of(flat, counts.repeat_interleave(blocks))
-        each = flat.flatten(1).unflatten(0, (clips, blocks))  # (S, blocks, K * D)
-        return self.read(torch.cat([each[:, 0], each[:, -1], each.mean(1)], 1))
+        each = flat.unflatten(0, (clips, blocks))  # (S, blocks, K, D)
+        scores = self.read(_times(each[:, :, : self.whole].flatten(2)))
+        if self.read_quadrant is None:
+            return scores
+        parts = quadrants_of(each, self.regional).flatten(3)  # (S, blocks, 4, R * D)
+        return scores + self.read_quadrant(_times(parts)).logsumexp(1)
 
     def losses(
         self, vectors: Tensor, told: Tensor, counts: Tensor | None = None

@@ -50,9 +50,8 @@ class LatentBackbone(Backbone):
         told, placed = vectors[:, : self.summary], vectors[:, self.summary :]
         placed = placed * (hops < NOTHING)[:, :, None]
         x = self.from_vector(placed) + self.hops(hops)  # (B, N, C)
-        if self.spread is not None:
-            x = x + self.spread(told, counts)[:, None]
-        return x.unflatten(1, grid)
+        x = x.unflatten(1, grid)
+        return x if self.spread is None else x + self.spread(told, counts, grid)
 
 
 def fold(x: Tensor, time: int, space: int) -> Tensor:

@@ -198,7 +198,7 @@ def make_optimizer(codec: Codec, recipe: Recipe, beside: Beside) -> MuonAdamW:
     With `recipe.train` of decoder, all else of the codec is frozen.
     """
     tables = {f"backbone.{name}.weight" for name in ("level", "hops")}
-    tables.add("label_head.read.weight")
+    tables |= {"label_head.read.weight", "label_head.read_quadrant.weight"}
 
     def is_matrix(name: str, _: Tensor) -> bool:
         other = name.startswith("quantizer.") or ".modulation." in name

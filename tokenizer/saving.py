@@ -63,7 +63,7 @@ def load_codec(path: Path) -> Codec:
         head = None
         if "labels" in record:
             told = record["labels"], record.get("phrases", ())
-            head = LabelHead(network.summary, quantizer.dim, *told)
+            head = LabelHead(network.summary, quantizer.dim, *told, regional=network.regional)
         size = record["trained_size"]
         codec = Codec(
             backbone=network,

@@ -107,8 +107,9 @@ class CodecTraining(LightningModule):
         elif wanted and self._lacks_head(classes, phrases):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
+                summary, regional = self.codec.summary, self.codec.backbone.regional
                 dim = self.codec.quantizer.dim
-                self.codec.label_head = LabelHead(self.codec.summary, dim, classes, phrases)
+                self.codec.label_head = LabelHead(summary, dim, classes, phrases, regional)
             self.average = Average(self.codec, self.recipe.average)
 
     def _lacks_head(self, classes: dict[str, list[str]], phrases: list[str]) -> bool:
