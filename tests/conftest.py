@@ -144,6 +144,9 @@ STREAMING: dict[str, Callable[[], Backbone]] = {
     "factored": lambda: FactoredBackbone(
         dim=2, patch=4, time_stride=2, stride=2, channels=4, latent_channels=8, summary=2
     ),
+    "quadrants": lambda: FactoredBackbone(
+        dim=2, time_stride=2, channels=4, latent_channels=8, summary=6, regional=1
+    ),
     "folded": lambda: FactoredBackbone(
         dim=2,
         patch=4,

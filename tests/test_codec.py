@@ -32,6 +32,7 @@ from tokenizer.transformer import Kind, TransformerBackbone
         (FactoredBackbone, {}),
         (ConvBackbone, {"summary": 2}),
         (FactoredBackbone, {"summary": 3}),
+        (FactoredBackbone, {"summary": 5, "regional": 1}),
         (FactoredBackbone, {"rate_conditioned": True}),
         (TransformerBackbone, {"attention": "full", "summary": 2}),
         (TransformerBackbone, {"attention": "factored"}),
@@ -40,7 +41,7 @@ from tokenizer.transformer import Kind, TransformerBackbone
         (FactoredBackbone, {"rate_conditioned": True, "depth": 3}),
     ],
     ids=[
-        *("conv", "factored", "conv-summary", "factored-summary", "rate-conditioned"),
+        *("conv", "factored", "conv-summary", "factored-summary", "quadrants", "rate-conditioned"),
         *("full-attention", "factored-attention", "window", "queries", "residual-depth"),
     ],
 )
@@ -273,6 +274,8 @@ def test_wrong_calls_say_what_is_right(codec: Codec) -> None:
         FactoredBackbone(time_stride=4, patch_frames=3)
     with pytest.raises(ValueError, match="coarser=-1"):
         FactoredBackbone(coarser=-1)
+    with pytest.raises(ValueError, match="regional=2 with summary=8: .* give it more"):
+        FactoredBackbone(summary=8, regional=2)
     with pytest.raises(ValueError, match="channels=0"):
         ConvBackbone(channels=0)
 
@@ -310,6 +313,7 @@ def test_decoder_parts_are_those_that_no_code_depends_on(streaming_codec: Codec)
         lambda: ConvBackbone(channels=16, latent_channels=32),
         lambda: FactoredBackbone(channels=16, latent_channels=32),
         lambda: FactoredBackbone(channels=5, latent_channels=7, time_stride=8, summary=1),
+        lambda: FactoredBackbone(channels=16, latent_channels=32, summary=20, regional=4),
         lambda: FactoredBackbone(time_stride=4, patch_frames=2, channels=12, coarser=3),
         *(partial(TransformerBackbone, width=32, attention=kind) for kind in get_args(Kind)),
     ],

@@ -26,7 +26,10 @@ SIZES = {"channels": 8, "latent_channels": 8, "blocks": 1, "latent_blocks": 1, "
 
 def made(kind: str) -> Codec:
     torch.manual_seed(0)
-    backbone = {"conv": ConvBackbone, "factored": FactoredBackbone}[kind](**SIZES)
+    if kind == "quadrants":
+        backbone = FactoredBackbone(**SIZES | {"summary": 6, "regional": 1})
+    else:
+        backbone = {"conv": ConvBackbone, "factored": FactoredBackbone}[kind](**SIZES)
     codec = Codec(backbone, FSQ(), block_frames=BLOCK).eval()
     for parameter in codec.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -64,7 +67,7 @@ def check(codec: Codec, found: Exported, encode, decode) -> None:
         assert off <= 0.5 + 127.5 * 1e-5  # half a level of rounding
 
 
-@pytest.mark.parametrize("kind", ["conv", "factored"])
+@pytest.mark.parametrize("kind", ["conv", "factored", "quadrants"])
 def test_programs_equal_the_codec(kind: str, tmp_path: Path) -> None:
     codec = made(kind)
     found = export_codec(codec, tmp_path, HEIGHT, WIDTH)

@@ -73,10 +73,25 @@ def test_absent_and_unknown_labels_do_not_count() -> None:
     assert nothing.item() == 0 and torch.isfinite(nothing)
 
 
-def test_a_codec_learns_labels_and_keeps_its_head(tmp_path: Path) -> None:
+def test_quadrants_are_read_alike_and_any_of_them_counts() -> None:
     torch.manual_seed(0)
-    head = LabelHead(2, 4, CLASSES, ["dark", "bright"])
-    codec = Codec(FactoredBackbone(summary=2), label_head=head)
+    head = LabelHead(9, 4, CLASSES, ["ring"], regional=2)
+    vectors = torch.randn(3, 2, 12, 4)  # clips, blocks, tokens of which 9 are the summary
+    scores = head(vectors)
+    swapped = vectors.clone()
+    swapped[:, :, 1:9] = vectors[:, :, [4, 3, 2, 1, 8, 7, 6, 5]]
+    torch.testing.assert_close(head(swapped), scores)
+    mixed = vectors.clone()
+    mixed[:, :, 5:9] = vectors[:, :, [8, 7, 6, 5]]  # second tokens with another quadrant's first
+    assert not torch.allclose(head(mixed), scores)
+
+
+@pytest.mark.parametrize("regional", [0, 1])
+def test_a_codec_learns_labels_and_keeps_its_head(regional: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    summary = 2 + 4 * regional
+    head = LabelHead(summary, 4, CLASSES, ["dark", "bright"], regional)
+    codec = Codec(FactoredBackbone(summary=summary, regional=regional), label_head=head)
     assert codec.label_head is not None
     learner = Learner(codec, Recipe(crop=0, round_from=0.0, average=0.0))
     frames = torch.zeros(8, 8, 3, 16, 16, dtype=torch.uint8)

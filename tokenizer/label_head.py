@@ -6,8 +6,8 @@ as classes: Joulin et al., arXiv 1511.02251.) The losses stand beside the pixels
 (docs/log.md has what they gain a language model); afterwards the head only tells how well codes
 keep what it reads. It knows names of labels, classes and phrases, not where they come from.
 
-Legend: S clips, K summary tokens of a block, R of each quadrant, D dimensions of a code vector, F classes in all, P
-phrases.
+Legend: S clips, K summary tokens of a block, R of each quadrant, D dimensions of a code vector, F
+classes in all, P phrases.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ moves) is spread over many latents. A summary pools it into the block's first to
 lowest rates still tell it, a decoder has it everywhere at once, and a language model need not
 piece it together. They know features and vectors, not codes or labels.
 
-Some of them may speak for a quadrant each. That there is something red and a ring somewhere does not
-say that the ring is red; that both are in one corner nearly does (docs/log.md has what it gains).
+Some of them may speak for a quadrant each. That there is something red and a ring somewhere does
+not say that the ring is red; that both are in one corner nearly does (docs/log.md has the gain).
 
 Legend: B blocks, S summary tokens, R of each quadrant, D dimensions of a vector, t, h, w latents, C
 channels.

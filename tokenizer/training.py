@@ -176,8 +176,9 @@ class CodecTraining(LightningModule):
             if rate is None:
                 for item, each in zip(tokens, told, strict=bool(tokens)):
                     self.usage.update(torch.cat(item.codes))
-                    self._summaries.append(self._summary_of(item.codes))
-                    self._told.append(each)
+                    if self.codec.label_head is not None:
+                        self._summaries.append(self._summary_of(item.codes))
+                        self._told.append(each)
         if batch_idx == 0:
             strips = [torch.cat(list(clips), 3) for clips in (frames[:4].cpu(), *shown)]
             log_video(self, "val/original_and_rates", [torch.cat(strips, 2)])
