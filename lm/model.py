@@ -3,7 +3,8 @@
 RMSNorm before each part, grouped-query attention with normalised queries and keys, SwiGLU, 1-D
 rotary positions. Video codes enter, and are scored, by a table row plus a linear map of features
 that the codec gives them, which folds into the tables; and (optionally, outside Qwen3's layout)
-with an embedding of their index in the block, or with positions that `lm.positions` gives them.
+with an embedding of their index in the block, and those of its summary with a map of features for
+each index, or with positions that `lm.positions` gives them.
 Knows ids, not what they mean; knows no trainer and no codec.
 
 Shapes: B rows, L tokens, D width, V ids, H query heads, G key/value heads, E head size.
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lm.positions import Places
 
 EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
-INPUTS = ("table.weight", "slots.weight", "code_map.weight")
+INPUTS = ("table.weight", "slots.weight", "code_map.weight", "summary_map.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +102,14 @@ class DecoderConfig(Sizes):
     video_start: int  # first id that is a video code
     code_dim: int  # features of a code; 0: codes have tables only
     num_slots: int  # places in a block told apart; later ones look like the last; 0: none
+    num_summary: int = 0  # the first of these, at each of which codes mean something of their own
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
         if self.positions == "stream":  # as it was before there were others
             del fields["positions"], fields["positions_per_second"]
+        if not self.num_summary:
+            del fields["num_summary"]
         return fields
 
 
@@ -216,6 +220,11 @@ class Decoder(nn.Module):
         self.code_map = self._feature_map()
         self.head_map = None if config.tied else self._feature_map()
         self.slots = nn.Embedding(config.num_slots, config.width) if config.num_slots else None
+        self.summary_map: nn.Linear | None = None
+        if config.num_slots and config.num_summary and config.code_dim:
+            self.summary_map = nn.Linear(
+                config.num_summary * config.code_dim, config.width, bias=False
+            )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.width, config.num_ids, bias=False)
@@ -246,6 +255,13 @@ class Decoder(nn.Module):
             x = x + is_code * self.code_map(F.embedding(codes.clamp(min=0), self.code_features))
         if self.slots is not None and slots is not None:
             x = x + is_code * self.slots(slots.clamp(max=self.config.num_slots - 1))
+        if self.summary_map is not None and slots is not None:
+            at = (is_code[..., 0] & (slots < self.config.num_summary)).nonzero(as_tuple=True)
+            told = self.code_features[codes[at]]  # (n, F)
+            apart = told.new_zeros(len(told), self.config.num_summary, told.shape[1])
+            apart[torch.arange(len(told), device=told.device), slots[at]] = told
+            mapped = self.summary_map(apart.flatten(1))  # (n, D)
+            x = x.index_put(at, mapped.to(x.dtype), accumulate=True)
         return x
 
     def forward(

@@ -29,7 +29,7 @@ from lm.vocabulary import SPECIALS
 from tokenizer.fitting import FitCLI, Precision, choose_precision, prepare
 
 GIB = 2**30
-CODE_FEATURES, PLACES = 27, 80  # of the codec that configs/tokenizer/base.yaml trains
+CODE_FEATURES, PLACES, SUMMARY = 27, 80, 16  # of the codec that configs/tokenizer/base.yaml trains
 MEASURED_TOKENS = 256  # of the rows that are timed
 
 
@@ -200,6 +200,7 @@ def _shape(sizes: Sizes, num_pieces: int, codes: int) -> DecoderConfig:
         video_start=text,
         code_dim=CODE_FEATURES,
         num_slots=PLACES if sizes.slot_embedding else 0,
+        num_summary=SUMMARY,
     )
 
 

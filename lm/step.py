@@ -140,6 +140,12 @@ class Step:
         self._slots: Tensor | None = None  # of each slot; the last row is nothing
         if decoder.slots is not None:
             self._slots = F.pad(decoder.slots.weight.detach(), (0, 0, 0, 1))
+        self._maps: Tensor | None = None  # (S + 1, F * D), of each summary place; the last: nothing
+        if decoder.summary_map is not None:
+            maps = decoder.summary_map.weight.detach().T  # (S * F, D)
+            maps = maps.reshape(decoder.config.num_summary, -1)
+            self._maps = F.pad(maps, (0, 0, 0, 1))
+            self._features = decoder.code_features
         self._layers = [Layer(block, product) for block in decoder.blocks]  # type: ignore[arg-type]
         self._norm = Norm(decoder.norm.weight, decoder.config.norm_eps)
         self._cos, self._sin = decoder.cos, decoder.sin
@@ -155,11 +161,7 @@ class Step:
         """
         positions, mask = cache.place(1)  # (B, 1)
         rope = F.embedding(positions, self._cos), F.embedding(positions, self._sin)
-        x = F.embedding(ids, self._inputs)
-        if self._slots is not None and slots is not None:
-            nothing = len(self._slots) - 1
-            slots = slots.clamp(max=nothing - 1).masked_fill(ids < self._video_start, nothing)
-            x = x + F.embedding(slots, self._slots)
+        x = self._embed(ids, slots)
         for number, layer in enumerate(self._layers):
             x = layer(x, rope, mask, cache, number)
         cache.advance(1)
@@ -182,16 +184,29 @@ class Step:
         mask = mask.repeat_interleave(self._sharing, dim=2)
         positions = positions.clamp(max=len(self._cos) - 1)
         rope = tuple(F.embedding(positions, table)[:, :, None] for table in (self._cos, self._sin))
-        x = F.embedding(ids, self._inputs)
-        if self._slots is not None:
-            nothing = len(self._slots) - 1
-            slots = slots.clamp(max=nothing - 1).masked_fill(ids < self._video_start, nothing)
-            x = x + F.embedding(slots, self._slots)
-        x = x.flatten(0, 1)
+        x = self._embed(ids.flatten(), slots.flatten())
         for number, layer in enumerate(self._layers):
             x = layer.read_several(x, (rope[0], rope[1]), mask, cache, number)
         cache.advance(length)
         return self._norm(x).view(rows, length, -1)
+
+    def _embed(self, ids: Tensor, slots: Tensor | None) -> Tensor:
+        """`Decoder.embed` for ids (n,) at slots (n,): (n, D)."""
+        x = F.embedding(ids, self._inputs)
+        if slots is None:
+            return x
+        codes = ids - self._video_start
+        if self._slots is not None:
+            nothing = len(self._slots) - 1
+            places = slots.clamp(max=nothing - 1).masked_fill(codes < 0, nothing)
+            x = x + F.embedding(places, self._slots)
+        if self._maps is not None:
+            nothing = len(self._maps) - 1
+            places = slots.clamp(max=nothing).masked_fill(codes < 0, nothing)
+            told = F.embedding(codes.clamp(min=0), self._features)  # (n, F)
+            maps = F.embedding(places, self._maps).unflatten(1, (told.shape[1], -1))
+            x = x + torch.bmm(told[:, None], maps)[:, 0]
+        return x
 
     def scores(self, hidden: Tensor, low: int, high: int) -> Tensor:
         """Scores (B, high - low) of the ids in [low, high) after hidden states (B, D)."""

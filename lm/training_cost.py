@@ -49,6 +49,7 @@ def count_parameters(config: DecoderConfig) -> Parameters:
     sides = 1 if config.tied else 2  # input, and a head of its own
     rows = sides * (config.num_ids + config.code_dim) + config.num_slots + 1
     rows += (config.ahead - 1) * width
+    rows += config.num_summary * config.code_dim if config.num_slots else 0
     layers = config.layers
     return Parameters(matrices * layers, gains * layers, rows * width, layers)
 
@@ -96,7 +97,9 @@ def kept_for_backward(
     """
     kept: dict[int, Tensor] = {}
     with FakeTensorMode():
-        decoder = Decoder(replace(config, positions="stream"))  # others take as much
+        # Positions in seconds take as much; what the maps of summary codes keep, some megabytes,
+        # depends on how many there are.
+        decoder = Decoder(replace(config, positions="stream", num_summary=0))
         own = {x.untyped_storage()._cdata for x in (*decoder.parameters(), *decoder.buffers())}
         if recipe.checkpointing:
             recompute_blocks(decoder)

@@ -8,7 +8,7 @@ condition, arXiv 2310.17813). With r = base width / width, relative to what a de
     blocks' matrices, by AdamW       sqrt(r)           r
     head, and its map of features    r                 r   (AdamW)
     maps of the heads for codes ahead  (nothing)       r   (AdamW)
-    input table, its map, slots      1                 1   (AdamW)
+    input table, its maps, slots     1                 1   (AdamW)
     gains                            1                 1   (AdamW)
 
 Heads get more, not wider; the hidden width grows as the width does. Knows names of parameters.

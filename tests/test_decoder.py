@@ -94,10 +94,33 @@ def test_the_folded_table_is_what_codes_enter_as(decoder: Decoder, vocabulary: V
     folded = decoder.input_table()[ids]
     plain = replace(decoder.config, num_slots=0)
     twin = Decoder(plain)
-    twin.load_state_dict(
-        {k: v for k, v in decoder.state_dict().items() if not k.startswith("slots.")}
-    )
+    apart = ("slots.", "summary_map.")
+    twin.load_state_dict({k: v for k, v in decoder.state_dict().items() if not k.startswith(apart)})
     torch.testing.assert_close(twin.embed(ids, None), folded)
+
+
+def test_a_summarys_codes_mean_something_else_at_each_place(
+    decoder: Decoder, vocabulary: Vocabulary
+) -> None:
+    first, second = vocabulary.video_start, vocabulary.video_start + 1
+    assert decoder.summary_map is not None and decoder.slots is not None
+
+    def told(code: int, slot: int) -> torch.Tensor:
+        """What a code's features add there, of what the other code's add."""
+        at = torch.tensor([[slot]])
+        pair = [decoder.embed(torch.tensor([[c]]), at) for c in (code, first)]
+        plain = decoder.input_table()
+        return (pair[0] - plain[code] - pair[1] + plain[first])[0, 0]
+
+    assert told(second, 2).abs().max() < 1e-5  # the grid's codes: alike everywhere
+    here, there = told(second, 0), told(second, 1)
+    assert not torch.allclose(here, there, atol=0.1)
+    features = decoder.code_features[1] - decoder.code_features[0]
+    weight = decoder.summary_map.weight.unflatten(1, (2, -1))  # (D, S, F)
+    torch.testing.assert_close(here, weight[:, 0] @ features)
+    torch.testing.assert_close(there, weight[:, 1] @ features)
+    words = torch.tensor([[vocabulary.text_start, vocabulary.special("<block>")]])
+    assert torch.equal(decoder.embed(words, words * 0), decoder.table(words))
 
 
 def test_tied_heads_score_with_the_input_table(vocabulary: Vocabulary) -> None:
