@@ -57,7 +57,7 @@ class Sizes:
     tied: bool = False
     """Score ids with the input table instead of a table of their own."""
     slot_embedding: bool = True
-    """Tell codes apart by their place in the block; outside Qwen3's layout."""
+    """Tell codes by their place in the block, a summary's by a map each; outside Qwen3's layout."""
     qk_norm: bool = True
     """Normalise queries and keys, as Qwen3 does; without it the layout is Llama's."""
     norm_eps: float = 1e-6
