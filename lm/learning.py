@@ -122,7 +122,7 @@ def make_decoder(
         video_start=vocabulary.video_start,
         code_dim=features.shape[1],
         num_slots=vocabulary.num_places if sizes.slot_embedding else 0,
-        num_summary=0 if layout is None else layout.summary,
+        num_summary=layout.summary if layout is not None and sizes.slot_embedding else 0,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

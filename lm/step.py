@@ -140,11 +140,10 @@ class Step:
         self._slots: Tensor | None = None  # of each slot; the last row is nothing
         if decoder.slots is not None:
             self._slots = F.pad(decoder.slots.weight.detach(), (0, 0, 0, 1))
-        self._maps: Tensor | None = None  # (S + 1, F * D), of each summary place; the last: nothing
+        self._maps: Tensor | None = None  # (S, F * D), of each place of a summary
         if decoder.summary_map is not None:
             maps = decoder.summary_map.weight.detach().T  # (S * F, D)
-            maps = maps.reshape(decoder.config.num_summary, -1)
-            self._maps = F.pad(maps, (0, 0, 0, 1))
+            self._maps = maps.reshape(decoder.config.num_summary, -1)
             self._features = decoder.code_features
         self._layers = [Layer(block, product) for block in decoder.blocks]  # type: ignore[arg-type]
         self._norm = Norm(decoder.norm.weight, decoder.config.norm_eps)
@@ -201,11 +200,11 @@ class Step:
             places = slots.clamp(max=nothing - 1).masked_fill(codes < 0, nothing)
             x = x + F.embedding(places, self._slots)
         if self._maps is not None:
-            nothing = len(self._maps) - 1
-            places = slots.clamp(max=nothing).masked_fill(codes < 0, nothing)
-            told = F.embedding(codes.clamp(min=0), self._features)  # (n, F)
-            maps = F.embedding(places, self._maps).unflatten(1, (told.shape[1], -1))
-            x = x + torch.bmm(told[:, None], maps)[:, 0]
+            (at,) = ((codes >= 0) & (slots < len(self._maps))).nonzero(as_tuple=True)
+            if len(at):
+                told = F.embedding(codes[at], self._features)  # (m, F)
+                maps = self._maps[slots[at]].unflatten(1, (told.shape[1], -1))
+                x = x.index_add(0, at, torch.bmm(told[:, None], maps)[:, 0])
         return x
 
     def scores(self, hidden: Tensor, low: int, high: int) -> Tensor:

@@ -208,12 +208,27 @@ def run_folder(
     tiny_codec: Codec, clips: list[Clip], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder with `codec` and `tokens` (shards), as a run leaves it."""
-    folder = tmp_path_factory.mktemp("run")
-    tiny_codec.save(folder / "codec")
-    with ShardWriter(folder / "tokens", {"kind": "video-tokens"}) as writer:
+    return left_by(tiny_codec, clips, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def summary_folder(clips: list[Clip], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a codec with a summary and quadrants."""
+    torch.manual_seed(0)
+    backbone = FactoredBackbone(
+        dim=2, channels=4, latent_channels=4, latent_blocks=0, summary=6, regional=1
+    )
+    made = Codec(backbone, FSQ([4, 3]), block_frames=2, trained_size=(16, 24)).eval()
+    folder, layout = tmp_path_factory.mktemp("summary"), made.layout.to_json()
+    return left_by(made, clips, folder, layout=layout)
+
+
+def left_by(codec: Codec, clips: list[Clip], folder: Path, **told: Any) -> Path:
+    codec.save(folder / "codec")
+    with ShardWriter(folder / "tokens", {"kind": "video-tokens", **told}) as writer:
         for clip in clips:
-            stills = [tiny_codec.encode(clip.at(torch.tensor([i]))) for i in (0, len(clip) - 1)]
-            writer.write(*write_record(TokenRecord.of(tiny_codec.encode(clip), clip, stills)))
+            stills = [codec.encode(clip.at(torch.tensor([i]))) for i in (0, len(clip) - 1)]
+            writer.write(*write_record(TokenRecord.of(codec.encode(clip), clip, stills)))
     return folder
 
 

@@ -274,7 +274,7 @@ def test_wrong_calls_say_what_is_right(codec: Codec) -> None:
         FactoredBackbone(time_stride=4, patch_frames=3)
     with pytest.raises(ValueError, match="coarser=-1"):
         FactoredBackbone(coarser=-1)
-    with pytest.raises(ValueError, match="regional=2 with summary=8: .* give it more"):
+    with pytest.raises(ValueError, match="regional=2 with summary=8: .* give it 9 or more"):
         FactoredBackbone(summary=8, regional=2)
     with pytest.raises(ValueError, match="channels=0"):
         ConvBackbone(channels=0)

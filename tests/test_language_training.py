@@ -60,6 +60,25 @@ def test_a_runs_seed_is_that_of_its_weights_and_its_data(run_folder: Path, tmp_p
         assert not torch.equal(found[a], found[b]), (a, b)
 
 
+def test_a_summarys_maps_learn_resume_and_are_saved(
+    summary_folder: Path, tmp_path: Path, clips: list[Clip]
+) -> None:
+    wide = "--model.sizes.context=160"
+    run(summary_folder, tmp_path / "none", wide, "--trainer.max_steps=1")
+    run(summary_folder, tmp_path / "whole", wide)
+    run(summary_folder, tmp_path / "parts", wide, stop_at=3)
+    run(summary_folder, tmp_path / "parts", wide, "--ckpt_path=last")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    moved = whole["summary_map.weight"] != weights(tmp_path / "none")["summary_map.weight"]
+    assert whole["summary_map.weight"].shape[1] % 6 == 0 and moved.any(0).sum() > 6
+    model = Model.load(tmp_path / "whole" / "model")
+    assert model.decoder.config.num_summary == 6
+    assert isinstance(model.caption(clips[0].frames), str)
+    plain = run(summary_folder, tmp_path / "plain", wide, "--model.sizes.slot_embedding=false")
+    assert "summary_map.weight" not in weights(tmp_path / "plain") and plain.finished
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one(
     run_folder: Path, tmp_path: Path, clips: list[Clip]
 ) -> None:

@@ -108,6 +108,22 @@ def test_a_training_reads_the_phrases_it_is_asked_to() -> None:
         built("scenes:standard", 20, 0.0)
 
 
+def test_a_head_for_other_phrases_is_let_be(tmp_path: Path) -> None:
+    told = ["--data.phrases=20", "--model.backbone.init_args.summary=2", "--trainer.max_steps=3"]
+    watched = ["--trainer.val_check_interval=3"]
+    first = run(tmp_path / "a", *told, *watched)
+    assert 0 <= first.metrics["val/reads_phrases"] <= 1
+    delta = f"--config={CONFIGS / 'stage' / 'decoder.yaml'}"
+    start = f"--model.init_from={tmp_path / 'a' / 'codec'}"
+    usual = "--model.recipe.round_from=0.15"
+    again = run(tmp_path / "b", delta, start, usual, *told[1:], *watched)
+    assert again.finished and "val/reads_phrases" not in again.metrics  # the data tell no phrases
+    head = Codec.load(again.exported or "").label_head
+    assert head is not None and len(head.phrases) == 20
+    with pytest.raises(ValueError, match="labels or phrases are others"):
+        run(tmp_path / "a", *told, "--data.phrases=10", "--ckpt_path=last", "--trainer.max_steps=4")
+
+
 def test_phrases_want_captions(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="phrases=-1: give 0"):
         ClipData("scenes:easy", phrases=-1)

@@ -19,7 +19,7 @@ from tokenizer.callbacks import Clock, FiniteGuard
 from tokenizer.clip_data import ClipData
 from tokenizer.codec import Codec
 from tokenizer.fitting import FitReport, choose_precision, prepare
-from tokenizer.training import CodecTraining, fit
+from tokenizer.training import CodecTraining, configured, fit
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "tokenizer"
 QUANTIZER_OF = {  # of the deltas that change it
@@ -256,6 +256,25 @@ def test_a_checkpoint_of_another_network_is_refused(
         ValueError, match="does not fit this configuration .*size mismatch for codec"
     ):
         run(tmp_path, f"--ckpt_path={checkpoint}", "--model.backbone.init_args.channels=16")
+
+
+@pytest.mark.parametrize(
+    ("layers", "summary"),
+    [
+        *((("size/64-coarse", f"rate/{name}"), (0, 0)) for name in ("elastic", "specialist")),
+        *((("size/64-coarse", f"backbone/{name}"), (48, 8)) for name in ("conv3d", "window")),
+        (("size/64-coarse", "rate/depth"), (0, 0)),
+        *(((name, "size/64-coarse"), (48, 8)) for name in ("rate/grid", "backbone/window")),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value[0], str) else "",
+)
+@pytest.mark.filterwarnings("ignore:recipe.* has no effect")  # not what this is about
+def test_a_summary_with_quadrants_goes_with_other_configs(
+    layers: tuple[str, str], summary: tuple[int, int]
+) -> None:
+    paths = [CONFIGS / f"{name}.yaml" for name in ("base", *layers)]
+    backbone = configured(paths, "test")[0].codec.backbone
+    assert (backbone.summary, backbone.regional) == summary
 
 
 @pytest.mark.parametrize("delta", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda p: p.stem)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tokenizer.layers import BlockConv3d, ChannelNorm, Past, Pointwise, Residual, fold, unfold
 from tokenizer.ordering import MAX_LEVEL, NOTHING
-from tokenizer.summary import QUADRANTS, Spread, Summarise
+from tokenizer.summary import Spread, Summarise, check_regional
 
 ZERO_ALLOWED = ("blocks", "latent_blocks", "reach", "summary", "regional", "rate_conditioned")
 
@@ -28,8 +28,8 @@ class Backbone(nn.Module):
 
     time_stride: int  # frames per latent
     space_stride: int  # pixels per latent, both ways
-    summary: int = 0  # vectors that speak for the whole block, and then
-    regional: int = 0  # of these, for each of its quadrants
+    summary: int = 0  # vectors that speak for the whole block or a quadrant of it
+    regional: int = 0  # of these, the last, for each quadrant
     decoder_parts: tuple[str, ...] = (  # submodules that no code depends on
         "from_vector",
         "hops",
@@ -54,11 +54,7 @@ class Backbone(nn.Module):
                 raise ValueError(f"{name}={value}: a {type(self).__name__} needs a positive number")
         self.arguments, self.summary = arguments, arguments["summary"]
         self.regional = arguments.get("regional", 0)
-        if self.regional and self.summary <= QUADRANTS * self.regional:
-            raise ValueError(
-                f"regional={self.regional} with summary={self.summary}: the summary has "
-                f"{QUADRANTS} times as many for the quadrants, give it more, for the whole block"
-            )
+        check_regional(self.summary, self.regional)
 
     def encode(self, pixels: Tensor, level: Tensor, past: Past) -> Tensor:
         """Pixels (B, 3, T, H, W) to vectors (B, summary + N, dim); `level` (N,) is how coarse a
@@ -101,6 +97,7 @@ class ConvBackbone(Backbone):
         blocks: Residual blocks at patch resolution, on each side.
         latent_blocks: Residual blocks at latent resolution, on each side.
         summary: Vectors that speak for the whole block, before those of its latents.
+        regional: Of the summary, tokens that speak for one quadrant, of each; see `Summarise`.
     """
 
     def __init__(
@@ -114,6 +111,7 @@ class ConvBackbone(Backbone):
         blocks: int = 1,
         latent_blocks: int = 2,
         summary: int = 0,
+        regional: int = 0,
     ) -> None:
         super().__init__()
         arguments = {
@@ -127,6 +125,8 @@ class ConvBackbone(Backbone):
             "latent_blocks": latent_blocks,
             "summary": summary,
         }
+        if regional:  # left out at 0: codecs keep the name they had before it
+            arguments["regional"] = regional
         self.remember(arguments)
         self.patch, self.stride, self.time_stride = patch, stride, time_stride
         self.space_stride = patch * stride
@@ -145,8 +145,8 @@ class ConvBackbone(Backbone):
         self.up = nn.ModuleList([Residual(channels) for _ in range(blocks)])
         self.head_norm = ChannelNorm(channels)
         self.head = BlockConv3d(channels, pixels)
-        self.summarise = Summarise(wide, dim, summary) if summary else None
-        self.spread = Spread(wide, dim, summary) if summary else None
+        self.summarise = Summarise(wide, dim, summary, regional) if summary else None
+        self.spread = Spread(wide, dim, summary, regional) if summary else None
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.hops.weight)
 

@@ -94,7 +94,7 @@ class Codec(nn.Module):
 
     @property
     def summary(self) -> int:
-        """Tokens of a block, its first ones, that speak for all of it."""
+        """Tokens of a block, its first ones, that speak for all of it or for a quadrant."""
         return self.backbone.summary
 
     @property

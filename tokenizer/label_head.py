@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from data.labels import ABSENT
 from tokenizer.ranks import num_ranks, sum_over_ranks
-from tokenizer.summary import QUADRANTS, kept_of, quadrants_of
+from tokenizer.summary import QUADRANTS, check_regional, kept_of, quadrants_of
 
 
 def _share(counted: Tensor) -> Tensor:
@@ -63,6 +63,7 @@ class LabelHead(nn.Module):
             raise ValueError(f"classes={dict(classes)}: labels of at least two classes are needed")
         if summary < 1:
             raise ValueError(f"summary={summary}: labels are read off summary tokens, give some")
+        check_regional(summary, regional)
         self.summary = summary
         self.classes = {label: list(names) for label, names in classes.items()}
         self.phrases = list(phrases)

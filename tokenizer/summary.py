@@ -23,8 +23,17 @@ from tokenizer.layers import Linear, silu
 QUADRANTS = 4
 
 
+def check_regional(summary: int, regional: int) -> None:
+    """ValueError unless a summary has room for quadrants and for the whole block."""
+    if regional and summary <= QUADRANTS * regional:
+        raise ValueError(
+            f"regional={regional} with summary={summary}: {QUADRANTS * regional} tokens of the "
+            f"summary are the quadrants', give it {QUADRANTS * regional + 1} or more, or regional 0"
+        )
+
+
 class Summarise(nn.Module):
-    """The strongest response of each feature anywhere in the block, mapped to S vectors.
+    """The strongest response of each feature in the block, or a quadrant of it, mapped to vectors.
 
     Args:
         channels: C.
@@ -57,7 +66,11 @@ class Summarise(nn.Module):
 
 
 class Spread(nn.Module):
-    """S vectors back to a feature for every place of the block; those not kept count as zero."""
+    """S vectors back to a feature for every place of the block; those not kept count as zero.
+
+    A place is told what its quadrant's tokens say: the middle row or column of an odd grid, which
+    `Summarise` counts to both halves, is the first half's.
+    """
 
     def __init__(self, channels: int, dim: int, count: int, regional: int = 0) -> None:
         super().__init__()

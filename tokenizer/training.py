@@ -88,6 +88,7 @@ class CodecTraining(LightningModule):
         self._errors: dict[str, list[Tensor]] = {}
         self._summaries: list[Tensor] = []  # of the clips watched
         self._told: list[Tensor] = []
+        self._head_fits = False  # the label head is for what the data tell
 
     def configure_model(self) -> None:
         data = getattr(self.trainer, "datamodule", None)
@@ -104,18 +105,20 @@ class CodecTraining(LightningModule):
                 "no effect: the backbone's summary is 0 and both are read off summary tokens",
                 stacklevel=2,
             )
-        elif wanted and self._lacks_head(classes, phrases):
+        elif wanted and self.recipe.train == "all" and self._reads != (classes, phrases):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 summary, regional = self.codec.summary, self.codec.backbone.regional
                 dim = self.codec.quantizer.dim
                 self.codec.label_head = LabelHead(summary, dim, classes, phrases, regional)
             self.average = Average(self.codec, self.recipe.average)
+        self._head_fits = self._reads == (classes, phrases)
 
-    def _lacks_head(self, classes: dict[str, list[str]], phrases: list[str]) -> bool:
+    @property
+    def _reads(self) -> tuple[dict[str, list[str]], list[str]] | None:
+        """What the label head reads, in its order."""
         head = self.codec.label_head
-        same = head is not None and (head.classes, head.phrases) == (classes, phrases)
-        return self.recipe.train == "all" and not same
+        return None if head is None else (head.classes, head.phrases)
 
     def configure_optimizers(self) -> MuonAdamW:
         return make_optimizer(self.codec, self.recipe, self.beside)
@@ -141,8 +144,9 @@ class CodecTraining(LightningModule):
         self.codec.trained_size = max(sizes, key=lambda size: size[0] * size[1])
         generator = step_generator(self.seed, self.global_step)
         progress = progress_of(self.trainer)
+        known = told if self._head_fits else None
         losses = training_losses(
-            self.codec, frames, progress, self.recipe, generator, told, self.beside
+            self.codec, frames, progress, self.recipe, generator, known, self.beside
         )
         total = self.recipe.weights.total(losses)
         if num_ranks() > 1:
@@ -176,7 +180,7 @@ class CodecTraining(LightningModule):
             if rate is None:
                 for item, each in zip(tokens, told, strict=bool(tokens)):
                     self.usage.update(torch.cat(item.codes))
-                    if self.codec.label_head is not None:
+                    if self._head_fits:
                         self._summaries.append(self._summary_of(item.codes))
                         self._told.append(each)
         if batch_idx == 0:
@@ -206,8 +210,15 @@ class CodecTraining(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trained_size"] = self.codec.trained_size
+        checkpoint["reads"] = self._reads
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("reads") != self._reads:
+            raise ValueError(
+                "the clips' labels or phrases are others than when this training began, so its "
+                "label head would read them wrongly: give the data as they were, or start anew in "
+                "another --out"
+            )
         size = checkpoint["trained_size"]
         self.codec.trained_size = None if size is None else (size[0], size[1])
 

@@ -72,6 +72,7 @@ class TransformerBackbone(LatentBackbone):
         sees: Whether a time sees the later ones of its own block (block), or none (past). Frames
             of one latent always see each other.
         summary: Vectors that speak for the whole block, before those of its latents.
+        regional: Of the summary, tokens that speak for one quadrant, of each; see `Summarise`.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class TransformerBackbone(LatentBackbone):
         reach: int = 4,
         sees: Sees = "block",
         summary: int = 0,
+        regional: int = 0,
     ) -> None:
         super().__init__()
         arguments = {
@@ -100,6 +102,8 @@ class TransformerBackbone(LatentBackbone):
             "sees": sees,
             "summary": summary,
         }
+        if regional:  # left out at 0: codecs keep the name they had before it
+            arguments["regional"] = regional
         self.remember(arguments)
         check_arguments(arguments)
         self.time_stride, self.space_stride = time_stride, patch
@@ -124,8 +128,8 @@ class TransformerBackbone(LatentBackbone):
         self.up = TransformerBlock(width, heads, read) if crosses else None
         self.head_norm = Norm(width)
         self.head = Linear(width, pixels)
-        self.summarise = Summarise(width, dim, summary) if summary else None
-        self.spread = Spread(width, dim, summary) if summary else None
+        self.summarise = Summarise(width, dim, summary, regional) if summary else None
+        self.spread = Spread(width, dim, summary, regional) if summary else None
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.hops.weight)
 
