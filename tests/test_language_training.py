@@ -74,7 +74,7 @@ def test_a_summarys_maps_learn_resume_and_are_saved(
     assert whole["summary_map.weight"].shape[1] % 6 == 0 and moved.any(0).sum() > 6
     model = Model.load(tmp_path / "whole" / "model")
     assert model.decoder.config.num_summary == 6
-    assert isinstance(model.caption(clips[0].frames), str)
+    assert isinstance(model.caption(clips[0]), str)
     plain = run(summary_folder, tmp_path / "plain", wide, "--model.sizes.slot_embedding=false")
     assert "summary_map.weight" not in weights(tmp_path / "plain") and plain.finished
 
