@@ -21,9 +21,7 @@ from data.source import Source
 
 SHARES = (0.01, 0.9)  # of clips: rarer phrases are hardly learned, commoner ones tell nothing
 PAIRED = 0.75  # words said of more clips stand in no pair: "the ring" says no more than "ring"
-REACH = (
-    4  # words from the first of a pair to its second: "ring that slowly turns left" pairs its ends
-)
+REACH = 4  # words from the first of a pair to its second, as in "ring which slowly turns left"
 
 _INSIDE = "'’-"  # of a word, not at its ends
 _ALONE = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")  # each sign is a word

@@ -20,11 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lm.attention import Attention
 from lm.cache import Cache
 from lm.engine import Engine
 from lm.heads import Ahead
-from lm.normalising import RMSNorm, normalise_and_rotate
-from lm.rope import Rope, rope_tables, rotate
+from lm.normalising import RMSNorm
+from lm.rope import Rope, rope_tables
 from lm.segments import segment_mask
 
 if TYPE_CHECKING:
@@ -113,53 +114,6 @@ class DecoderConfig(Sizes):
         return fields
 
 
-class Attention(nn.Module):
-    """Grouped-query attention with one fused projection for queries, keys and values."""
-
-    def __init__(self, config: DecoderConfig) -> None:
-        super().__init__()
-        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
-        total = (self.heads + 2 * self.kv_heads) * self.head_dim
-        self.qkv = nn.Linear(config.width, total, bias=False)
-        self.out = nn.Linear(self.heads * self.head_dim, config.width, bias=False)
-        self.eps = config.norm_eps
-        self.query_norm = nn.Parameter(torch.ones(self.head_dim)) if config.qk_norm else None
-        self.key_norm = nn.Parameter(torch.ones(self.head_dim)) if config.qk_norm else None
-
-    def forward(
-        self,
-        x: Tensor,
-        rope: Rope,
-        mask: Tensor | None,
-        cache: Cache | None,
-        layer: int,
-    ) -> Tensor:
-        rows, length, _ = x.shape
-        heads, groups = self.heads, self.kv_heads
-        qkv = self.qkv(x).view(rows, length, heads + 2 * groups, self.head_dim)
-        qk, v = qkv.split((heads + groups, groups), dim=2)
-        if self.query_norm is not None and self.key_norm is not None:
-            gain = torch.cat(
-                [self.query_norm.expand(heads, -1), self.key_norm.expand(groups, -1)]
-            )  # (H + G, E)
-            qk = normalise_and_rotate(qk, gain, self.eps, rope)
-        else:
-            qk = rotate(qk, rope)
-        q, k = qk.transpose(1, 2).split((heads, groups), dim=1)  # (B, H or G, L, E)
-        v = v.transpose(1, 2)
-        if cache is not None:
-            k, v = cache.write(layer, k, v)
-        if length == 1:  # heads that share keys are rows of one query: no key is copied
-            q = q.reshape(rows, groups, heads // groups, self.head_dim)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, G, H / G, E)
-            return self.out(y.reshape(rows, 1, heads * self.head_dim))
-        if groups < heads:
-            k = k.repeat_interleave(heads // groups, dim=1)
-            v = v.repeat_interleave(heads // groups, dim=1)
-        y = attend(q, k, v, mask)
-        return self.out(y.transpose(1, 2).reshape(rows, length, heads * self.head_dim))
-
-
 class SwiGLU(nn.Module):
     """Gated feed-forward with one fused projection for gate and value."""
 
@@ -171,6 +125,20 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
+
+
+class SummaryMap(nn.Linear):
+    """A linear map of a code's features for each of the places of a block's summary."""
+
+    def __init__(self, places: int, features: int, width: int) -> None:
+        super().__init__(places * features, width, bias=False)
+        self.places = places
+
+    def forward(self, features: Tensor, slots: Tensor) -> Tensor:  # pyright: ignore
+        """Features float (n, F) of codes at places int64 (n,) to (n, D)."""
+        apart = features.new_zeros(len(features), self.places, features.shape[1])
+        apart[torch.arange(len(features), device=features.device), slots] = features
+        return super().forward(apart.flatten(1))
 
 
 class Block(nn.Module):
@@ -220,11 +188,9 @@ class Decoder(nn.Module):
         self.code_map = self._feature_map()
         self.head_map = None if config.tied else self._feature_map()
         self.slots = nn.Embedding(config.num_slots, config.width) if config.num_slots else None
-        self.summary_map: nn.Linear | None = None
-        if config.num_slots and config.num_summary and config.code_dim:
-            self.summary_map = nn.Linear(
-                config.num_summary * config.code_dim, config.width, bias=False
-            )
+        maps = config.num_slots and config.num_summary and config.code_dim
+        places = config.num_summary, config.code_dim, config.width
+        self.summary_map = SummaryMap(*places) if maps else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.width, config.num_ids, bias=False)
@@ -257,10 +223,7 @@ class Decoder(nn.Module):
             x = x + is_code * self.slots(slots.clamp(max=self.config.num_slots - 1))
         if self.summary_map is not None and slots is not None:
             at = (is_code[..., 0] & (slots < self.config.num_summary)).nonzero(as_tuple=True)
-            told = self.code_features[codes[at]]  # (n, F)
-            apart = told.new_zeros(len(told), self.config.num_summary, told.shape[1])
-            apart[torch.arange(len(told), device=told.device), slots[at]] = told
-            mapped = self.summary_map(apart.flatten(1))  # (n, D)
+            mapped = self.summary_map(self.code_features[codes[at]], slots[at])
             x = x.index_put(at, mapped.to(x.dtype), accumulate=True)
         return x
 
@@ -336,18 +299,3 @@ class Decoder(nn.Module):
     @property
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention (B, H, L, E) of all tokens, causal without a mask.
-
-    Without autocast where that is quicker, in training on a processor: torch's kernel for the
-    gradient with 16 bits takes twice as long as with 32 for heads of 32 numbers, at 64 it is the
-    other way round (docs/log.md).
-    """
-    small = q.device.type == "cpu" and q.shape[-1] < 64 and torch.is_grad_enabled()
-    if not small:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-    with torch.autocast("cpu", enabled=False):
-        v = v.to(q.dtype)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
