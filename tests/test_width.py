@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from lm.attention import Attention
 from lm.batches import Batch, Documents, grouped, pad
 from lm.corpus import Corpus
 from lm.learning import Learner, Recipe, make_decoder, make_optimizer
-from lm.model import Attention, Decoder, Sizes, SwiGLU
+from lm.model import Decoder, Sizes, SwiGLU
 from lm.vocabulary import Vocabulary
 from tests.conftest import CODES
 from tokenizer.optimisation import Schedule

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lm.cache import Cache
-from lm.model import Decoder, rotate
+from lm.model import Decoder
+from lm.rope import rotate
 
 
 class RollingCache(Cache):
