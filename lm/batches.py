@@ -21,6 +21,8 @@ from lm.segments import BRANCHES
 from lm.sequence import TEXT, VIDEO, Sequence, Span, join, write_item
 from lm.vocabulary import TASKS, Vocabulary
 
+GROUPS, WORTH = 4, 0.04  # batches of a step at most; share of its places that each must save
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -239,18 +241,32 @@ def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:
     return batch
 
 
-def grouped(sequences: List[Sequence], vocabulary: Vocabulary, groups: int = 2) -> list[Batch]:
-    """Documents padded in up to `groups` batches of like lengths, to waste little on padding."""
+def grouped(sequences: List[Sequence], vocabulary: Vocabulary) -> list[Batch]:
+    """Documents padded in batches of like lengths, few of them, to waste little on padding."""
     ordered = sorted(sequences, key=len)
-    lengths = [len(s) for s in ordered]
-    if groups < 2 or len(ordered) < 4:
-        return [pad(ordered, vocabulary)]
-    total = len(ordered)
-    costs = [k * lengths[k - 1] + (total - k) * lengths[-1] for k in range(1, total)]
-    split = 1 + int(np.argmin(costs))
-    if min(costs) > 0.9 * total * lengths[-1]:  # little to win
-        return [pad(ordered, vocabulary)]
-    return [pad(ordered[:split], vocabulary), pad(ordered[split:], vocabulary)]
+    edges = [0, *_splits([len(s) for s in ordered]), len(ordered)]
+    return [pad(ordered[start:stop], vocabulary) for start, stop in pairwise(edges)]
+
+
+def _splits(lengths: List[int]) -> list[int]:
+    """Where to part rising lengths: at the places that leave least padding."""
+    total = len(lengths)
+    costs = [[0, *(stop * lengths[stop - 1] for stop in range(1, total + 1))]]  # of the first rows
+    places: list[list[int]] = []  # by groups and rows, where the last group begins
+    while len(costs) < min(GROUPS, total):
+        before, now, where = costs[-1], [0], [0]
+        for stop in range(1, total + 1):
+            found = [before[at] + (stop - at) * lengths[stop - 1] for at in range(stop)]
+            where.append(int(np.argmin(found)))
+            now.append(found[where[-1]])
+        if now[-1] > (1 - WORTH) * before[-1]:
+            break
+        costs.append(now)
+        places.append(where)
+    splits: list[int] = []
+    for where in reversed(places):
+        splits.append(where[splits[-1] if splits else total])
+    return splits[::-1]
 
 
 def pack(sequences: List[Sequence], vocabulary: Vocabulary, length: int) -> Batch:

@@ -3,7 +3,8 @@
 Rows of a batch may have prompts of different length, padded on the right; what padding wrote is
 overwritten by the tokens that follow and never seen before that. Knows no ids.
 
-Shapes: B rows, L new tokens, C capacity, G key/value heads, E head size.
+Shapes: B rows, L new tokens, C capacity, G key/value heads, E head size, S places of a summary, F
+features of a code.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Cache:
         self._used = 0  # columns any row may read this step
         self._common: int | None = 0  # tokens read, where all rows have read as many
         self.walks: list[Walk] = []  # where rows stand, of decoders that count seconds
+        self._told: Tensor | None = None
 
     def place(self, length: int) -> tuple[Tensor, Tensor | None]:
         """Positions (B, L) of the next tokens and the mask (B, 1, L, columns) they attend under.
@@ -91,6 +93,20 @@ class Cache:
         self.lengths = lengths.clone()
         self._common = _equal(lengths)
 
+    def summaries(self, summary: int, features: Tensor) -> Tensor:
+        """What the summary of each row's block has said, (B, S, F), for readers to write over.
+
+        No row need be taken back where `trim` takes tokens back: a place is read only after a
+        token that stands at it, which wrote it.
+
+        Args:
+            summary: S.
+            features: Float (codes, F), whose kind these are.
+        """
+        if self._told is None:
+            self._told = features.new_zeros(len(self.lengths), summary, features.shape[1])
+        return self._told
+
     def select(self, rows: Tensor) -> Cache:
         """A cache of some rows, in the order given; a row may repeat."""
         twin = object.__new__(Cache)
@@ -100,6 +116,7 @@ class Cache:
         twin._rows = torch.arange(len(rows), device=self.lengths.device)[:, None]
         twin._positions, twin._used = self._positions[rows], self._used
         twin._common = _equal(twin.lengths)
+        twin._told = None if self._told is None else self._told[rows]
         twin.walks = [self.walks[row].copy() for row in rows.tolist()] if self.walks else []
         return twin
 

@@ -115,14 +115,15 @@ def make_decoder(
         base_width: As in `Recipe`.
     """
     sizes = sizes or Sizes()
-    layout = vocabulary.layout
+    layout = vocabulary.layout if sizes.slot_embedding else None
     config = DecoderConfig(
         **asdict(sizes),
         num_ids=len(vocabulary),
         video_start=vocabulary.video_start,
         code_dim=features.shape[1],
         num_slots=vocabulary.num_places if sizes.slot_embedding else 0,
-        num_summary=layout.summary if layout is not None and sizes.slot_embedding else 0,
+        summary=0 if layout is None else layout.summary,
+        regional=0 if layout is None else layout.regional,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -3,8 +3,8 @@
 RMSNorm before each part, grouped-query attention with normalised queries and keys, SwiGLU, 1-D
 rotary positions. Video codes enter, and are scored, by a table row plus a linear map of features
 that the codec gives them, which folds into the tables; and (optionally, outside Qwen3's layout)
-with an embedding of their index in the block, and those of its summary with a map of features for
-each index, or with positions that `lm.positions` gives them.
+with an embedding of their index in the block, and those of its summary with sums of what it says
+(lm/summary_map.py), or with positions that `lm.positions` gives them.
 Knows ids, not what they mean; knows no trainer and no codec.
 
 Shapes: B rows, L tokens, D width, V ids, H query heads, G key/value heads, E head size.
@@ -27,6 +27,7 @@ from lm.heads import Ahead
 from lm.normalising import RMSNorm
 from lm.rope import Rope, rope_tables
 from lm.segments import segment_mask
+from lm.summary_map import SummaryMap, tell
 
 if TYPE_CHECKING:
     from lm.positions import Places
@@ -58,7 +59,7 @@ class Sizes:
     tied: bool = False
     """Score ids with the input table instead of a table of their own."""
     slot_embedding: bool = True
-    """Tell codes by their place in the block, a summary's by a map each; outside Qwen3's layout."""
+    """Tell codes by their place in the block, a summary's in sums; outside Qwen3's layout."""
     qk_norm: bool = True
     """Normalise queries and keys, as Qwen3 does; without it the layout is Llama's."""
     norm_eps: float = 1e-6
@@ -103,14 +104,15 @@ class DecoderConfig(Sizes):
     video_start: int  # first id that is a video code
     code_dim: int  # features of a code; 0: codes have tables only
     num_slots: int  # places in a block told apart; later ones look like the last; 0: none
-    num_summary: int = 0  # the first of these, at each of which codes mean something of their own
+    summary: int = 0  # the first of these, at each of which codes mean something of their own
+    regional: int = 0  # of these, for each quadrant of the picture
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
         if self.positions == "stream":  # as it was before there were others
             del fields["positions"], fields["positions_per_second"]
-        if not self.num_summary:
-            del fields["num_summary"]
+        if not self.summary:
+            del fields["summary"], fields["regional"]
         return fields
 
 
@@ -125,20 +127,6 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
-
-
-class SummaryMap(nn.Linear):
-    """A linear map of a code's features for each of the places of a block's summary."""
-
-    def __init__(self, places: int, features: int, width: int) -> None:
-        super().__init__(places * features, width, bias=False)
-        self.places = places
-
-    def forward(self, features: Tensor, slots: Tensor) -> Tensor:  # pyright: ignore
-        """Features float (n, F) of codes at places int64 (n,) to (n, D)."""
-        apart = features.new_zeros(len(features), self.places, features.shape[1])
-        apart[torch.arange(len(features), device=features.device), slots] = features
-        return super().forward(apart.flatten(1))
 
 
 class Block(nn.Module):
@@ -188,9 +176,9 @@ class Decoder(nn.Module):
         self.code_map = self._feature_map()
         self.head_map = None if config.tied else self._feature_map()
         self.slots = nn.Embedding(config.num_slots, config.width) if config.num_slots else None
-        maps = config.num_slots and config.num_summary and config.code_dim
-        places = config.num_summary, config.code_dim, config.width
-        self.summary_map = SummaryMap(*places) if maps else None
+        maps = config.num_slots and config.summary and config.code_dim
+        sizes = config.summary, config.regional, config.code_dim, config.width
+        self.summary_map = SummaryMap(*sizes) if maps else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.width, config.num_ids, bias=False)
@@ -212,8 +200,8 @@ class Decoder(nn.Module):
             if name.endswith(("out.weight", "down.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.layers))
 
-    def embed(self, ids: Tensor, slots: Tensor | None) -> Tensor:
-        """Input embeddings (B, L, D)."""
+    def embed(self, ids: Tensor, slots: Tensor | None, cache: Cache | None = None) -> Tensor:
+        """Input embeddings (B, L, D) of tokens that follow those in a cache."""
         x = self.table(ids)
         codes = ids - self.config.video_start
         is_code = (codes >= 0).unsqueeze(-1)
@@ -222,9 +210,10 @@ class Decoder(nn.Module):
         if self.slots is not None and slots is not None:
             x = x + is_code * self.slots(slots.clamp(max=self.config.num_slots - 1))
         if self.summary_map is not None and slots is not None:
-            at = (is_code[..., 0] & (slots < self.config.num_summary)).nonzero(as_tuple=True)
-            mapped = self.summary_map(self.code_features[codes[at]], slots[at])
-            x = x.index_put(at, mapped.to(x.dtype), accumulate=True)
+            known, size = self.code_features, self.config.summary
+            earlier = None if cache is None else cache.summaries(size, known)
+            told = tell(known, codes, slots, size, earlier)
+            x = x.index_put(told.at, self.summary_map(told).to(x.dtype), accumulate=True)
         return x
 
     def forward(
@@ -262,7 +251,7 @@ class Decoder(nn.Module):
             rope = (rope[0][None, :, None], rope[1][None, :, None])
         else:
             rope = (self.cos[positions][:, :, None], self.sin[positions][:, :, None])
-        x = self.embed(ids, slots)
+        x = self.embed(ids, slots, cache)
         for layer, block in enumerate(self.blocks):
             x = block(x, rope, mask, cache, layer)
         if cache is not None:

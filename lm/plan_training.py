@@ -200,7 +200,7 @@ def _shape(sizes: Sizes, num_pieces: int, codes: int) -> DecoderConfig:
         video_start=text,
         code_dim=CODE_FEATURES,
         num_slots=PLACES if sizes.slot_embedding else 0,
-        num_summary=SUMMARY if sizes.slot_embedding else 0,
+        summary=SUMMARY if sizes.slot_embedding else 0,
     )
 
 

@@ -64,6 +64,11 @@ def load_parts(path: Path) -> tuple[Decoder, Vocabulary, Codec, tuple[str, ...]]
     weights = path / "model.safetensors"
     taught = record.get("taught", [])
     try:
+        if "num_summary" in record["decoder"]:
+            raise ValueError(
+                f"{path}: its codes of summaries enter one by one, here they are added up: train "
+                "again or use the version that wrote it"
+            )
         config = DecoderConfig(**record["decoder"])
         for field in fields(config):
             if field.type == "int" and not isinstance(getattr(config, field.name), int):

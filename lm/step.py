@@ -20,6 +20,7 @@ from torch import Tensor
 from lm.cache import Cache
 from lm.model import Block, Decoder
 from lm.rope import rotate
+from lm.summary_map import tell
 
 
 class Product(Protocol):
@@ -140,11 +141,8 @@ class Step:
         self._slots: Tensor | None = None  # of each slot; the last row is nothing
         if decoder.slots is not None:
             self._slots = F.pad(decoder.slots.weight.detach(), (0, 0, 0, 1))
-        self._maps: Tensor | None = None  # (S, F * D), of each place of a summary
-        if decoder.summary_map is not None:
-            maps = decoder.summary_map.weight.detach().T  # (S * F, D)
-            self._maps = maps.reshape(decoder.config.num_summary, -1)
-            self._features = decoder.code_features
+        self._summary = decoder.summary_map
+        self._features, self._summary_size = decoder.code_features, decoder.config.summary
         self._layers = [Layer(block, product) for block in decoder.blocks]  # type: ignore[arg-type]
         self._norm = Norm(decoder.norm.weight, decoder.config.norm_eps)
         self._cos, self._sin = decoder.cos, decoder.sin
@@ -160,7 +158,7 @@ class Step:
         """
         positions, mask = cache.place(1)  # (B, 1)
         rope = F.embedding(positions, self._cos), F.embedding(positions, self._sin)
-        x = self._embed(ids, slots)
+        x = self._embed(ids[:, None], None if slots is None else slots[:, None], cache)
         for number, layer in enumerate(self._layers):
             x = layer(x, rope, mask, cache, number)
         cache.advance(1)
@@ -183,28 +181,27 @@ class Step:
         mask = mask.repeat_interleave(self._sharing, dim=2)
         positions = positions.clamp(max=len(self._cos) - 1)
         rope = tuple(F.embedding(positions, table)[:, :, None] for table in (self._cos, self._sin))
-        x = self._embed(ids.flatten(), slots.flatten())
+        x = self._embed(ids, slots, cache)
         for number, layer in enumerate(self._layers):
             x = layer.read_several(x, (rope[0], rope[1]), mask, cache, number)
         cache.advance(length)
         return self._norm(x).view(rows, length, -1)
 
-    def _embed(self, ids: Tensor, slots: Tensor | None) -> Tensor:
-        """`Decoder.embed` for ids (n,) at slots (n,): (n, D)."""
-        x = F.embedding(ids, self._inputs)
+    def _embed(self, ids: Tensor, slots: Tensor | None, cache: Cache) -> Tensor:
+        """`Decoder.embed` for (B, L) ids: (B * L, D)."""
+        x = F.embedding(ids, self._inputs).flatten(0, 1)
         if slots is None:
             return x
         codes = ids - self._video_start
         if self._slots is not None:
             nothing = len(self._slots) - 1
             places = slots.clamp(max=nothing - 1).masked_fill(codes < 0, nothing)
-            x = x + F.embedding(places, self._slots)
-        if self._maps is not None:
-            (at,) = ((codes >= 0) & (slots < len(self._maps))).nonzero(as_tuple=True)
-            if len(at):
-                told = F.embedding(codes[at], self._features)  # (m, F)
-                maps = self._maps[slots[at]].unflatten(1, (told.shape[1], -1))
-                x = x.index_add(0, at, torch.bmm(told[:, None], maps)[:, 0])
+            x = x + F.embedding(places, self._slots).flatten(0, 1)
+        if self._summary is not None and bool(((codes >= 0) & (slots < self._summary_size)).any()):
+            earlier = cache.summaries(self._summary_size, self._features)
+            told = tell(self._features, codes, slots, self._summary_size, earlier)
+            rows, columns = told.at
+            x = x.index_add(0, rows * ids.shape[1] + columns, self._summary(told))
         return x
 
     def scores(self, hidden: Tensor, low: int, high: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from lm.learning import Recipe, recompute_blocks
 from lm.model import Decoder, DecoderConfig
 from tokenizer.optimisation import PORTION
+from tokenizer.summary import QUADRANTS
 
 FP32 = 4  # bytes
 
@@ -49,7 +50,8 @@ def count_parameters(config: DecoderConfig) -> Parameters:
     sides = 1 if config.tied else 2  # input, and a head of its own
     rows = sides * (config.num_ids + config.code_dim) + config.num_slots + 1
     rows += (config.ahead - 1) * width
-    rows += config.num_summary * config.code_dim if config.num_slots else 0
+    maps = config.summary - (QUADRANTS - 1) * config.regional  # one serves all quadrants
+    rows += maps * config.code_dim if config.num_slots else 0
     layers = config.layers
     return Parameters(matrices * layers, gains * layers, rows * width, layers)
 
@@ -99,7 +101,7 @@ def kept_for_backward(
     with FakeTensorMode():
         # Positions in seconds take as much; the maps of summary codes keep some megabytes more, by
         # how many there are, which tensors without content cannot tell.
-        decoder = Decoder(replace(config, positions="stream", num_summary=0))
+        decoder = Decoder(replace(config, positions="stream", summary=0))
         own = {x.untyped_storage()._cdata for x in (*decoder.parameters(), *decoder.buffers())}
         if recipe.checkpointing:
             recompute_blocks(decoder)

@@ -106,7 +106,7 @@ def tiny_config(vocabulary: Vocabulary, **sizes: Any) -> DecoderConfig:
         "hidden": 24,
         "context": 128,
         "num_slots": 4,
-        "num_summary": 2,
+        "summary": 2,
     }
     return DecoderConfig(**{**fields, **sizes})
 

@@ -1,10 +1,13 @@
 """Laws of batches: what is drawn, and that branches read as if each stood alone."""
 
+from collections.abc import Iterable
+from itertools import combinations, pairwise
+
 import numpy as np
 import pytest
 import torch
 
-from lm.batches import Documents, Mixture, grouped, pack, pad
+from lm.batches import GROUPS, WORTH, Documents, Mixture, _splits, grouped, pack, pad
 from lm.corpus import Corpus, make_vocabulary
 from lm.document import Document, Nothing, Task, Text, Video
 from lm.grammar import Grammar
@@ -175,3 +178,25 @@ def test_a_tiny_set_is_learned_by_heart(corpus: Corpus, vocabulary: Vocabulary) 
         assert isinstance(caption, Text) and caption.text in example.captions
         assert label == Text("label", example.labels["action"])
         assert answers == [Text("answer", q.answer) for q in example.questions]
+
+
+def test_documents_are_parted_where_least_is_padded() -> None:
+    luck = np.random.default_rng(0)
+    for _ in range(200):
+        lengths = sorted(luck.integers(1, 60, luck.integers(1, 9)).tolist())
+        total = len(lengths)
+
+        def places(edges: Iterable[int], lengths: list[int] = lengths) -> int:
+            pairs = pairwise([0, *edges, len(lengths)])
+            return sum((stop - start) * lengths[stop - 1] for start, stop in pairs)
+
+        found = _splits(lengths)
+        best = [
+            min(places(edges) for edges in combinations(range(1, total), count))
+            for count in range(min(GROUPS, total))
+        ]
+        assert len(found) < GROUPS and places(found) == best[len(found)]
+        for more, fewer in zip(best[1 : len(found) + 1], best, strict=False):
+            assert more <= (1 - WORTH) * fewer  # each batch was worth it
+        if len(found) + 1 < len(best):
+            assert best[len(found) + 1] > (1 - WORTH) * best[len(found)]

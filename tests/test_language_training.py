@@ -71,9 +71,9 @@ def test_a_summarys_maps_learn_resume_and_are_saved(
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     moved = whole["summary_map.weight"] != weights(tmp_path / "none")["summary_map.weight"]
-    assert whole["summary_map.weight"].shape[1] % 6 == 0 and moved.any(0).sum() > 6
+    assert whole["summary_map.weight"].shape[1] % 3 == 0 and moved.any(0).sum() > 6
     model = Model.load(tmp_path / "whole" / "model")
-    assert model.decoder.config.num_summary == 6
+    assert (model.decoder.config.summary, model.decoder.config.regional) == (6, 1)
     assert isinstance(model.caption(clips[0]), str)
     plain = run(summary_folder, tmp_path / "plain", wide, "--model.sizes.slot_embedding=false")
     assert "summary_map.weight" not in weights(tmp_path / "plain") and plain.finished

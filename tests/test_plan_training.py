@@ -17,7 +17,7 @@ NAMED = {"15m": 15e6, "110m": 110e6, "1b": 1e9, "7b": 7e9}
 
 def shape(**changes: Any) -> DecoderConfig:
     fields = {"width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8, "hidden": 48}
-    ids = {"num_ids": 90, "video_start": 50, "code_dim": 5, "num_slots": 7, "num_summary": 3}
+    ids = {"num_ids": 90, "video_start": 50, "code_dim": 5, "num_slots": 7, "summary": 3}
     return DecoderConfig(**{**fields, **ids, "context": 64, **changes})
 
 
@@ -63,7 +63,7 @@ def test_what_is_kept_is_what_a_real_pass_keeps(packed: bool) -> None:
     ids = torch.randint(50, 90, (3, 64))
     more = {"positions": ids * 0, "segments": ids * 0} if packed else {}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        hidden = decoder(ids, slots=ids * 0 + config.num_summary, **more)
+        hidden = decoder(ids, slots=ids * 0 + config.summary, **more)
         logits = decoder.logits(hidden, 50)
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten() - 50)
     want = sum(x.untyped_storage().nbytes() for x in kept.values()) + logits.numel() * 4

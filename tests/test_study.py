@@ -125,7 +125,10 @@ def test_a_broken_off_study_goes_on_to_the_same_end(
     report = study(file, out)
     kept = [curve.name for curve in report.chapters[0].curves if not curve.measured]
     assert kept == ["elastic", "x264"]
-    assert content_of(out) == content_of(fresh[0])
+    whole, parts = content_of(fresh[0]), content_of(out)
+    for name, curve in whole["curves"].items():  # one by one: so that a failure tells which
+        assert parts["curves"][name].clips == curve.clips, name
+    assert parts == whole
     times = {file: file.stat().st_mtime_ns for file in (out / "curves").iterdir()}
     assert not any(curve.measured for curve in study(file, out).chapters[0].curves)
     assert times == {file: file.stat().st_mtime_ns for file in (out / "curves").iterdir()}

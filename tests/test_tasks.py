@@ -68,6 +68,7 @@ def test_directories_of_another_kind_are_refused(
         ({"taught": 5}, "damaged model"),
         ({"decoder": {**whole["decoder"], "context": 96.0}}, "context is no whole number"),
         ({"grammar": 2}, "stream grammar 2"),
+        ({"decoder": {**whole["decoder"], "num_summary": 6}}, "one by one, here they are added up"),
     ):
         (tmp_path / "m" / "model.json").write_text(json.dumps({**whole, **change}))
         with pytest.raises(ValueError, match=message):

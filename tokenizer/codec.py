@@ -103,7 +103,12 @@ class Codec(nn.Module):
         backbone = self.backbone
         time = self.block_frames // backbone.time_stride
         return BlockLayout(
-            self.order, time, backbone.space_stride, backbone.summary, self.quantizer.depth
+            self.order,
+            time,
+            backbone.space_stride,
+            backbone.summary,
+            self.quantizer.depth,
+            backbone.regional,
         )
 
     def code_vectors(self) -> Tensor:

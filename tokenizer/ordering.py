@@ -126,6 +126,7 @@ class BlockLayout:
     space_stride: int  # pixels per latent, both ways
     summary: int = 0  # tokens before the grid's
     depth: int = 1  # tokens of a place of the grid: all first ones, then all second ones, ...
+    regional: int = 0  # of the summary's last tokens, for each quadrant of the picture, in turns
 
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
         """Latents of a block in time, height and width, for a picture of this many pixels."""
@@ -151,8 +152,9 @@ class BlockLayout:
         return _as_read(self, self.grid(height, width), count)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values that build this layout again; one depth is not worth a word."""
-        return {k: v for k, v in asdict(self).items() if (k, v) != ("depth", 1)}
+        """JSON values that build this layout again, without those that most do not need."""
+        plain = ("depth", 1), ("regional", 0)
+        return {k: v for k, v in asdict(self).items() if (k, v) not in plain}
 
 
 @cache
