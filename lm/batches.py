@@ -79,7 +79,12 @@ def weight_totals(batches: List[Batch]) -> Tensor:
 
 
 def passes(
-    sequences: List[Sequence], vocabulary: Vocabulary, *, parts: int = 1, row: int | None = None
+    sequences: List[Sequence],
+    vocabulary: Vocabulary,
+    *,
+    parts: int = 1,
+    row: int | None = None,
+    groups: int = GROUPS,
 ) -> list[Pass]:
     """The passes of one step.
 
@@ -88,6 +93,7 @@ def passes(
         vocabulary: Their id space.
         parts: Passes, of equally many documents as far as that goes.
         row: Places in a row to pack documents into; None: rows hold one each, grouped by length.
+        groups: Most batches of a pass, where documents are not packed.
 
     Raises:
         ValueError: there are fewer documents than parts.
@@ -101,7 +107,9 @@ def passes(
     made = []
     for start, stop in pairwise(bounds):
         some = sequences[start:stop]
-        made.append(grouped(some, vocabulary) if row is None else [pack(some, vocabulary, row)])
+        made.append(
+            grouped(some, vocabulary, groups) if row is None else [pack(some, vocabulary, row)]
+        )
     totals = weight_totals([batch for batches in made for batch in batches])
     return [Pass(batches, totals, parts) for batches in made]
 
@@ -241,28 +249,29 @@ def pad(sequences: List[Sequence], vocabulary: Vocabulary) -> Batch:
     return batch
 
 
-def grouped(sequences: List[Sequence], vocabulary: Vocabulary) -> list[Batch]:
-    """Documents padded in batches of like lengths, few of them, to waste little on padding."""
+def grouped(sequences: List[Sequence], vocabulary: Vocabulary, groups: int = GROUPS) -> list[Batch]:
+    """Documents padded in up to `groups` batches of like lengths, to waste little on padding."""
     ordered = sorted(sequences, key=len)
-    edges = [0, *_splits([len(s) for s in ordered]), len(ordered)]
+    edges = [0, *_splits([len(s) for s in ordered], groups), len(ordered)]
     return [pad(ordered[start:stop], vocabulary) for start, stop in pairwise(edges)]
 
 
-def _splits(lengths: List[int]) -> list[int]:
+def _splits(lengths: List[int], groups: int) -> list[int]:
     """Where to part rising lengths: at the places that leave least padding."""
     total = len(lengths)
-    costs = [[0, *(stop * lengths[stop - 1] for stop in range(1, total + 1))]]  # of the first rows
+    rows = np.arange(total + 1)
+    cost = rows * np.array([0, *lengths])  # places that the first so many rows take
+    padded = (rows[:, None] - rows) * np.array([0, *lengths])[:, None]  # of [stop, start]
+    padded[rows[:, None] <= rows] = cost.max() + 1  # no group is empty
+    padded[0, 0] = 0
     places: list[list[int]] = []  # by groups and rows, where the last group begins
-    while len(costs) < min(GROUPS, total):
-        before, now, where = costs[-1], [0], [0]
-        for stop in range(1, total + 1):
-            found = [before[at] + (stop - at) * lengths[stop - 1] for at in range(stop)]
-            where.append(int(np.argmin(found)))
-            now.append(found[where[-1]])
-        if now[-1] > (1 - WORTH) * before[-1]:
+    while len(places) + 1 < min(groups, total):
+        found = cost + padded
+        now = found.min(1)
+        if now[-1] > (1 - WORTH) * cost[-1]:
             break
-        costs.append(now)
-        places.append(where)
+        cost = now
+        places.append(found.argmin(1).tolist())
     splits: list[int] = []
     for where in reversed(places):
         splits.append(where[splits[-1] if splits else total])

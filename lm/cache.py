@@ -49,7 +49,7 @@ class Cache:
         self._used = 0  # columns any row may read this step
         self._common: int | None = 0  # tokens read, where all rows have read as many
         self.walks: list[Walk] = []  # where rows stand, of decoders that count seconds
-        self._told: Tensor | None = None
+        self._summaries: Tensor | None = None
 
     def place(self, length: int) -> tuple[Tensor, Tensor | None]:
         """Positions (B, L) of the next tokens and the mask (B, 1, L, columns) they attend under.
@@ -96,16 +96,18 @@ class Cache:
     def summaries(self, summary: int, features: Tensor) -> Tensor:
         """What the summary of each row's block has said, (B, S, F), for readers to write over.
 
-        No row need be taken back where `trim` takes tokens back: a place is read only after a
-        token that stands at it, which wrote it.
+        Where `trim` takes back tokens of the block at hand, nothing need be done here: a place is
+        looked at only after a token that stands at it, which writes it anew.
 
         Args:
             summary: S.
             features: Float (codes, F), whose kind these are.
         """
-        if self._told is None:
-            self._told = features.new_zeros(len(self.lengths), summary, features.shape[1])
-        return self._told
+        if self._summaries is None:
+            with torch.inference_mode(False):  # to be written to in any mode
+                shape = len(self.lengths), summary, features.shape[1]
+                self._summaries = features.new_zeros(shape)
+        return self._summaries
 
     def select(self, rows: Tensor) -> Cache:
         """A cache of some rows, in the order given; a row may repeat."""
@@ -116,7 +118,7 @@ class Cache:
         twin._rows = torch.arange(len(rows), device=self.lengths.device)[:, None]
         twin._positions, twin._used = self._positions[rows], self._used
         twin._common = _equal(twin.lengths)
-        twin._told = None if self._told is None else self._told[rows]
+        twin._summaries = None if self._summaries is None else self._summaries[rows]
         twin.walks = [self.walks[row].copy() for row in rows.tolist()] if self.walks else []
         return twin
 

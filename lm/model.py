@@ -4,7 +4,7 @@ RMSNorm before each part, grouped-query attention with normalised queries and ke
 rotary positions. Video codes enter, and are scored, by a table row plus a linear map of features
 that the codec gives them, which folds into the tables; and (optionally, outside Qwen3's layout)
 with an embedding of their index in the block, and those of its summary with sums of what it says
-(lm/summary_map.py), or with positions that `lm.positions` gives them.
+(lm/summary_sums.py), or with positions that `lm.positions` gives them.
 Knows ids, not what they mean; knows no trainer and no codec.
 
 Shapes: B rows, L tokens, D width, V ids, H query heads, G key/value heads, E head size.
@@ -27,13 +27,13 @@ from lm.heads import Ahead
 from lm.normalising import RMSNorm
 from lm.rope import Rope, rope_tables
 from lm.segments import segment_mask
-from lm.summary_map import SummaryMap, tell
+from lm.summary_sums import SummarySums, summaries_of
 
 if TYPE_CHECKING:
     from lm.positions import Places
 
 EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
-INPUTS = ("table.weight", "slots.weight", "code_map.weight", "summary_map.weight")
+INPUTS = ("table.weight", "slots.weight", "code_map.weight", "summary_sums.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class DecoderConfig(Sizes):
     code_dim: int  # features of a code; 0: codes have tables only
     num_slots: int  # places in a block told apart; later ones look like the last; 0: none
     summary: int = 0  # the first of these, at each of which codes mean something of their own
-    regional: int = 0  # of these, for each quadrant of the picture
+    regional: int = 0  # of these, the last four times as many: each quadrant's, in turns
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
@@ -178,7 +178,7 @@ class Decoder(nn.Module):
         self.slots = nn.Embedding(config.num_slots, config.width) if config.num_slots else None
         maps = config.num_slots and config.summary and config.code_dim
         sizes = config.summary, config.regional, config.code_dim, config.width
-        self.summary_map = SummaryMap(*sizes) if maps else None
+        self.summary_sums = SummarySums(*sizes) if maps else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.width, config.num_ids, bias=False)
@@ -209,11 +209,11 @@ class Decoder(nn.Module):
             x = x + is_code * self.code_map(F.embedding(codes.clamp(min=0), self.code_features))
         if self.slots is not None and slots is not None:
             x = x + is_code * self.slots(slots.clamp(max=self.config.num_slots - 1))
-        if self.summary_map is not None and slots is not None:
-            known, size = self.code_features, self.config.summary
-            earlier = None if cache is None else cache.summaries(size, known)
-            told = tell(known, codes, slots, size, earlier)
-            x = x.index_put(told.at, self.summary_map(told).to(x.dtype), accumulate=True)
+        if self.summary_sums is not None and slots is not None:
+            features, size = self.code_features, self.config.summary
+            earlier = None if cache is None else cache.summaries(size, features)
+            found = summaries_of(features, codes, slots, size, earlier)
+            x = x.index_put(found.at, self.summary_sums(found).to(x.dtype), accumulate=True)
         return x
 
     def forward(

@@ -11,11 +11,12 @@ from itertools import chain
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.utils.data import DataLoader
 
 from data.order import ShuffledBatches, StepLoader
 from data.shards import TokenShards
-from lm.batches import Mixture, Pass, passes
+from lm.batches import GROUPS, Mixture, Pass, passes
 from lm.corpus import Corpus, make_vocabulary
 from lm.curriculum import Curriculum, Stage, check_stages
 from lm.kept_pieces import KeptPieces, pieces_of
@@ -77,6 +78,14 @@ class ShardData(LightningDataModule):
         assert isinstance(sizes, Sizes)
         return sizes.context
 
+    @property
+    def _groups(self) -> int:
+        """Batches of a pass: one where weights are sharded, since ranks must ask for them alike."""
+        sharded = self.trainer is not None and isinstance(
+            self.trainer.strategy, ModelParallelStrategy
+        )
+        return 1 if sharded else GROUPS
+
     def _kept_pieces(self) -> KeptPieces | None:
         """The text vocabulary of the pretrained model that training starts from, if it does."""
         module = None if self.trainer is None else self.trainer.lightning_module
@@ -128,6 +137,7 @@ class ShardData(LightningDataModule):
             row=self.context if self.packing else None,
             first=rank * size,
             parts=trainer.accumulate_grad_batches,
+            groups=self._groups,
         )
         steps = StepLoader(order, fetch, trainer.global_step)
         return Passes(DataLoader(steps, batch_size=None, num_workers=self.workers))
@@ -138,7 +148,8 @@ class ShardData(LightningDataModule):
         order = ShuffledBatches(size, min(self.batch_size, size), seed=0)
         true = replace(self.mixture, corrupt=0.0)
         documents = Curriculum(self.held_out, true, context=self.context)
-        fetch = _Fetch(documents, row=self.context if self.packing else None)
+        row = self.context if self.packing else None
+        fetch = _Fetch(documents, row=row, groups=self._groups)
         steps = StepLoader(order, fetch, num_steps=-(-size // order.batch_size))
         return Passes(DataLoader(steps, batch_size=None, num_workers=0))
 
@@ -175,8 +186,10 @@ class _Fetch:
     row: int | None  # places in a row to pack into
     first: int = 0  # place in the step of this device's first document
     parts: int = 1
+    groups: int = GROUPS
 
     def __call__(self, step: int, indices: list[int]) -> list[Pass]:
         sequences = self.documents.draw(step, indices, self.first)
         vocabulary = self.documents.corpus.vocabulary
-        return passes(sequences, vocabulary, parts=self.parts, row=self.row)
+        more = {"parts": self.parts, "row": self.row, "groups": self.groups}
+        return passes(sequences, vocabulary, **more)

@@ -20,7 +20,7 @@ from torch import Tensor
 from lm.cache import Cache
 from lm.model import Block, Decoder
 from lm.rope import rotate
-from lm.summary_map import tell
+from lm.summary_sums import summaries_of
 
 
 class Product(Protocol):
@@ -141,7 +141,7 @@ class Step:
         self._slots: Tensor | None = None  # of each slot; the last row is nothing
         if decoder.slots is not None:
             self._slots = F.pad(decoder.slots.weight.detach(), (0, 0, 0, 1))
-        self._summary = decoder.summary_map
+        self._summary_sums = decoder.summary_sums
         self._features, self._summary_size = decoder.code_features, decoder.config.summary
         self._layers = [Layer(block, product) for block in decoder.blocks]  # type: ignore[arg-type]
         self._norm = Norm(decoder.norm.weight, decoder.config.norm_eps)
@@ -197,11 +197,13 @@ class Step:
             nothing = len(self._slots) - 1
             places = slots.clamp(max=nothing - 1).masked_fill(codes < 0, nothing)
             x = x + F.embedding(places, self._slots).flatten(0, 1)
-        if self._summary is not None and bool(((codes >= 0) & (slots < self._summary_size)).any()):
+        if self._summary_sums is not None:
             earlier = cache.summaries(self._summary_size, self._features)
-            told = tell(self._features, codes, slots, self._summary_size, earlier)
-            rows, columns = told.at
-            x = x.index_add(0, rows * ids.shape[1] + columns, self._summary(told))
+            found = summaries_of(self._features, codes, slots, self._summary_size, earlier)
+            rows, columns = found.at
+            if len(rows):
+                sums = self._summary_sums(found).to(x.dtype)
+                x = x.index_add(0, rows * ids.shape[1] + columns, sums)
         return x
 
     def scores(self, hidden: Tensor, low: int, high: int) -> Tensor:

@@ -100,6 +100,12 @@ class LanguageTraining(LightningModule):
                     f"codec {path} is {codec.codec_id}, the token shards were made by "
                     f"{self.data.vocabulary.codec_id}: give that codec with --model.codec"
                 )
+            layout = self.data.vocabulary.layout
+            if layout is not None and layout != codec.layout:
+                raise ValueError(
+                    f"codec {path} lays out its blocks as {codec.layout.to_json()}, the token "
+                    f"shards say {layout.to_json()}: encode the clips again"
+                )
             self._codec.append(codec)
         return self._codec[0]
 

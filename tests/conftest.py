@@ -111,6 +111,16 @@ def tiny_config(vocabulary: Vocabulary, **sizes: Any) -> DecoderConfig:
     return DecoderConfig(**{**fields, **sizes})
 
 
+def blocks_of_six(
+    vocabulary: Vocabulary, places: torch.Tensor, luck: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and slots of tokens at these places of streams that are a word, six codes, a word, ..."""
+    words = torch.randint(0, vocabulary.video_start, places.shape, generator=luck)
+    codes = torch.randint(vocabulary.video_start, len(vocabulary), places.shape, generator=luck)
+    slots = places % 7 - 1
+    return torch.where(slots < 0, words, codes), slots.clamp(min=0)
+
+
 @pytest.fixture
 def decoder(vocabulary: Vocabulary) -> Decoder:
     """Random weights, large enough that its samples are far from uniform."""

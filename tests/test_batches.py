@@ -190,7 +190,7 @@ def test_documents_are_parted_where_least_is_padded() -> None:
             pairs = pairwise([0, *edges, len(lengths)])
             return sum((stop - start) * lengths[stop - 1] for start, stop in pairs)
 
-        found = _splits(lengths)
+        found = _splits(lengths, GROUPS)
         best = [
             min(places(edges) for edges in combinations(range(1, total), count))
             for count in range(min(GROUPS, total))

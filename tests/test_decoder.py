@@ -15,7 +15,7 @@ from lm.sampling import Prompt, continue_streams
 from lm.scoring import score_texts
 from lm.sequence import write
 from lm.vocabulary import Vocabulary
-from tests.conftest import tiny_config
+from tests.conftest import CODES, blocks_of_six, tiny_config
 
 
 def random_rows(
@@ -34,8 +34,12 @@ def new_cache(decoder: Decoder, rows: int) -> Cache:
 
 
 @pytest.mark.parametrize("chunks", [[1] * 12, [7, 1, 1, 3], [12]])
-def test_cache_equals_no_cache(decoder: Decoder, vocabulary: Vocabulary, chunks: list[int]) -> None:
-    ids, slots = random_rows(vocabulary, 3, 12)
+@pytest.mark.parametrize("regional", [0, 1])
+def test_cache_equals_no_cache(vocabulary: Vocabulary, chunks: list[int], regional: int) -> None:
+    config = tiny_config(vocabulary, summary=2 + 4 * regional, regional=regional)
+    decoder = Decoder(config, torch.randn(CODES, config.code_dim)).eval()
+    places = torch.arange(12).expand(3, -1)
+    ids, slots = blocks_of_six(vocabulary, places, torch.Generator().manual_seed(1))
     whole = decoder(ids, slots=slots)
     cache, parts = new_cache(decoder, 3), []
     for part, places in zip(ids.split(chunks, 1), slots.split(chunks, 1), strict=True):
@@ -75,6 +79,21 @@ def test_what_attention_reads_is_the_cache_itself(lengths: list[int]) -> None:
     assert cache.keys.count_nonzero() == new.numel()
 
 
+def test_rows_chosen_within_a_summary_go_on_with_it(vocabulary: Vocabulary) -> None:
+    config = tiny_config(vocabulary, summary=6, regional=1)
+    decoder = Decoder(config, torch.randn(CODES, config.code_dim)).eval()
+    places = torch.arange(10).expand(3, -1)
+    ids, slots = blocks_of_six(vocabulary, places, torch.Generator().manual_seed(1))
+    cache = new_cache(decoder, 3)
+    with torch.inference_mode():
+        decoder(ids[:, :4], slots=slots[:, :4], cache=cache)
+    rows = torch.tensor([2, 0, 2])
+    with torch.no_grad():  # what was made in one mode is written to in another
+        got = decoder(ids[rows, 4:], slots=slots[rows, 4:], cache=cache.select(rows))
+        want = decoder(ids[rows], slots=slots[rows])[:, 4:]
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
 def test_a_full_cache_says_so(decoder: Decoder) -> None:
     cache = Cache(2, 1, 4, 2, 4)
     with pytest.raises(ValueError, match="5 tokens in a cache of 4"):
@@ -95,7 +114,7 @@ def test_the_folded_table_is_what_codes_enter_as(decoder: Decoder, vocabulary: V
     folded = decoder.input_table()[ids]
     plain = replace(decoder.config, num_slots=0)
     twin = Decoder(plain)
-    apart = ("slots.", "summary_map.")
+    apart = ("slots.", "summary_sums.")
     twin.load_state_dict({k: v for k, v in decoder.state_dict().items() if not k.startswith(apart)})
     torch.testing.assert_close(twin.embed(ids, None), folded)
 
@@ -104,7 +123,7 @@ def test_a_summarys_codes_mean_something_else_at_each_place(
     decoder: Decoder, vocabulary: Vocabulary
 ) -> None:
     first, second = vocabulary.video_start, vocabulary.video_start + 1
-    assert decoder.summary_map is not None and decoder.slots is not None
+    assert decoder.summary_sums is not None and decoder.slots is not None
 
     def told(code: int, slot: int) -> torch.Tensor:
         """What a code's features add there, of what the other code's add."""
@@ -117,7 +136,7 @@ def test_a_summarys_codes_mean_something_else_at_each_place(
     here, there = told(second, 0), told(second, 1)
     assert not torch.allclose(here, there, atol=0.1)
     features = decoder.code_features[1] - decoder.code_features[0]
-    weight = decoder.summary_map.weight.unflatten(1, (2, -1))  # (D, S, F)
+    weight = decoder.summary_sums.weight.unflatten(1, (2, -1))  # (D, S, F)
     torch.testing.assert_close(here, weight[:, 0] @ features)
     torch.testing.assert_close(there, weight[:, 1] @ features / 2**0.5)
     words = torch.tensor([[vocabulary.text_start, vocabulary.special("<block>")]])

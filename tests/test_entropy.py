@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -194,6 +195,8 @@ def test_a_prior_is_measured_by_class_of_place(tmp_path) -> None:
     prior.save(path)
     again = StaticPrior.load(path)
     assert (again.tables == prior.tables).all() and again.name == prior.name
+    apart = replace(LAYOUT, regional=1)  # what it says of quadrants is nothing to frequencies
+    assert measured(counts, "fsq4-abc", apart, borrowed=1.0).name == prior.name
     other = measured(counts, "fsq4-abd", LAYOUT, borrowed=1.0)
     assert other.name != prior.name and prior.name.startswith("static-")
 

@@ -18,13 +18,14 @@ from torch.multiprocessing.spawn import spawn
 from tokenizer.fitting import FitReport, fit
 
 STEPS = 4
-SIZES = ["width=16", "layers=2", "heads=2", "kv_heads=1", "head_dim=8", "hidden=24", "context=96"]
+SIZES = ["width=16", "layers=2", "heads=2", "kv_heads=1", "head_dim=8", "hidden=24", "context=160"]
 SIZES += ["ahead=3"]
 FSDP = "{class_path: ModelParallelStrategy}"
 STRATEGIES = {
     "ddp": ["--trainer.strategy=ddp"],
     "ddp in passes": ["--trainer.strategy=ddp", "--trainer.accumulate_grad_batches=2"],
     "fsdp": [f"--trainer.strategy={FSDP}"],
+    "fsdp in rows of their own": [f"--trainer.strategy={FSDP}", "--data.packing=false"],
     "fsdp in passes": [
         f"--trainer.strategy={FSDP}",
         "--trainer.accumulate_grad_batches=2",
@@ -105,21 +106,21 @@ def work(rank: int, port: int, tokens: Path, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(summary_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs of two processes, by name of the strategy."""
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    spawn(work, (port, run_folder / "tokens", folder), nprocs=2)
+    spawn(work, (port, summary_folder / "tokens", folder), nprocs=2)
     return folder
 
 
 @pytest.fixture(scope="module")
-def single(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def single(summary_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, of one process with all of each step."""
     out = tmp_path_factory.mktemp("single")
-    run(run_folder / "tokens", out, "--data.batch_size=4", lr=0.1)
+    run(summary_folder / "tokens", out, "--data.batch_size=4", lr=0.1)
     return out
 
 

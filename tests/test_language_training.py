@@ -1,6 +1,8 @@
 """Training a language model: resumption is exact, the run leaves a model, mistakes are one line."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +72,23 @@ def test_a_summarys_maps_learn_resume_and_are_saved(
     run(summary_folder, tmp_path / "parts", wide, "--ckpt_path=last")
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    moved = whole["summary_map.weight"] != weights(tmp_path / "none")["summary_map.weight"]
-    assert whole["summary_map.weight"].shape[1] % 3 == 0 and moved.any(0).sum() > 6
+    moved = whole["summary_sums.weight"] != weights(tmp_path / "none")["summary_sums.weight"]
+    assert whole["summary_sums.weight"].shape[1] % 3 == 0 and moved.any(0).sum() > 6
     model = Model.load(tmp_path / "whole" / "model")
     assert (model.decoder.config.summary, model.decoder.config.regional) == (6, 1)
     assert isinstance(model.caption(clips[0]), str)
     plain = run(summary_folder, tmp_path / "plain", wide, "--model.sizes.slot_embedding=false")
-    assert "summary_map.weight" not in weights(tmp_path / "plain") and plain.finished
+    assert "summary_sums.weight" not in weights(tmp_path / "plain") and plain.finished
+
+
+def test_shards_that_know_no_quadrants_are_refused(summary_folder: Path, tmp_path: Path) -> None:
+    older = shutil.copytree(summary_folder, tmp_path / "older")
+    manifest = older / "tokens" / "manifest.json"
+    told = json.loads(manifest.read_text())
+    del told["meta"]["layout"]["regional"]
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="'regional': 1.*encode the clips again"):
+        run(older, tmp_path / "out", "--model.sizes.context=160")
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from data.clip import Clip
 from data.reading import read_clip
+from data.shards import TokenShards
 from data.writing import write_video
 from kinolex import main
+from lm.corpus import make_vocabulary
 from lm.document import Document, Nothing, Task, Video
 from lm.learning import code_features, make_decoder
 from lm.loss import token_losses
@@ -188,6 +190,29 @@ def test_frequencies_do_not_depend_on_how_sums_are_made(prior: ModelPrior) -> No
         with torch.autocast("cpu", torch.bfloat16):
             at_once, _ = prior.read(ids[: number + 1], places[: number + 1], None, 0)
         assert read.tolist() == at_once.tolist()
+
+
+def test_summaries_are_read_code_by_code_as_at_once(summary_folder: Path) -> None:
+    codec = Codec.load(summary_folder / "codec")
+    vocabulary = make_vocabulary(
+        TokenShards(summary_folder / "tokens"), codec.layout, num_pieces=32, rates=(3,)
+    )
+    sizes = Sizes(width=8, layers=1, heads=2, kv_heads=1, head_dim=4, hidden=8, context=96)
+    decoder = make_decoder(vocabulary, code_features(codec.code_vectors()), sizes)
+    assert decoder.summary_sums is not None
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    prior = ModelPrior(Model(decoder, vocabulary, codec))
+    ids, _ = prior.opening(16, 24, 9)
+    begun, codes = len(ids), [prior.first_code + code for code in (3, 0, 9, 11, 3, 5, 7, 7, 2)]
+    ids, places = [*ids, *codes], [*[0] * begun, *range(len(codes))]
+    read, cache = prior.read(ids[:begun], places[:begun], None, 9)
+    for number in range(begun, len(ids)):
+        read, cache = prior.read([ids[number]], [places[number]], cache, 0)
+        at_once, _ = prior.read(ids[: number + 1], places[: number + 1], None, 0)
+        assert read.tolist() == at_once.tolist()
+    other = [*ids[:-4], ids[-4] + 1, *ids[-3:]]
+    assert prior.read(other, places, None, 0)[0].tolist() != read.tolist()
 
 
 @given(st.lists(st.floats(-60, 60), min_size=1, max_size=40))

@@ -82,4 +82,7 @@ def test_deeper_tokens_of_a_place_follow_all_first_ones() -> None:
         part = slice(depth * slots, (depth + 1) * slots)
         assert torch.equal(tokens[part], once[0] + depth * slots)
         assert torch.equal(places[part], once[1] + depth * slots)
-    assert BlockLayout(**deep.to_json()) == deep and BlockLayout(**flat.to_json()) == flat
+    apart = BlockLayout("raster", 2, 8, summary=9, regional=2)
+    for layout in (flat, deep, apart):
+        assert BlockLayout(**layout.to_json()) == layout
+    assert "regional" not in deep.to_json() and "depth" not in apart.to_json()

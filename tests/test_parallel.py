@@ -32,7 +32,7 @@ from lm.sequence import Sequence, write
 from lm.step import Step
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
-from tests.conftest import BLOCKS, CODES, PER_BLOCK, tiny_config
+from tests.conftest import BLOCKS, CODES, PER_BLOCK, blocks_of_six, tiny_config
 
 AHEAD = 3
 HOT = Sampling(text=Draw(1.0), video=Draw(1.0, top_p=0.95), guidance=1.7)
@@ -255,7 +255,13 @@ def test_judging_keeps_as_much_as_can_be() -> None:
     torch.testing.assert_close(shares.double(), truth[0, 0], atol=0.01, rtol=0)
 
 
-SHAPES = [{}, {"kv_heads": 4}, {"qk_norm": False, "num_slots": 0}, {"tied": True, "code_dim": 0}]
+SHAPES = [
+    {},
+    {"summary": 5, "regional": 1},
+    {"kv_heads": 4},
+    {"qk_norm": False, "num_slots": 0},
+    {"tied": True, "code_dim": 0},
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -275,8 +281,8 @@ def test_several_tokens_are_read_as_by_the_decoder(
     spots = [[0] * n for n in lengths]
     cache, _ = prefill(decoder, list(zip(texts, spots, strict=True)), room=9, spare=4)
     for kept in ([1, 4, 2], [3, 1, 3], [1, 1, 1], [3, 1, 2]):
-        ids = torch.randint(0, len(vocabulary), (len(texts), 4), generator=luck)
-        slots = torch.randint(0, 9, ids.shape, generator=luck)
+        begin = torch.tensor([len(text) for text in texts]) - torch.tensor(lengths)
+        ids, slots = blocks_of_six(vocabulary, begin[:, None] + torch.arange(4), luck)
         before, room = cache.lengths, config.context - max(map(len, texts))
         counts = [min(count, room) for count, _ in zip(kept, texts, strict=False)]
         states = step.read_several(ids, slots, cache)

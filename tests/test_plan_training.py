@@ -41,6 +41,7 @@ def test_parameters_are_those_of_the_network(name: str) -> None:
 
 
 OTHERS = [{"tied": True}, {"code_dim": 0}, {"num_slots": 0}, {"ahead": 4}]
+OTHERS += [{"summary": 0}, {"summary": 11, "regional": 2, "num_slots": 20}]
 
 
 @pytest.mark.parametrize("changes", OTHERS)

@@ -16,10 +16,11 @@ from lm.sampling import prefill
 from lm.step import MANY, OFTEN, Plain, Step
 from lm.tasks import Model
 from lm.vocabulary import Vocabulary
-from tests.conftest import CODES, tiny_config
+from tests.conftest import CODES, blocks_of_six, tiny_config
 
 SHAPES: dict[str, dict[str, Any]] = {
     "grouped": {},
+    "quadrants": {"summary": 5, "regional": 1},
     "tied": {"tied": True},
     "no slots": {"num_slots": 0},
     "own keys": {"kv_heads": 4},
@@ -50,9 +51,9 @@ def test_a_step_is_the_decoders_own(vocabulary: Vocabulary, shape: str, lengths:
     decoder = made(vocabulary, **SHAPES[shape])
     step, theirs, ours = Step(decoder), begun(decoder, lengths), begun(decoder, lengths)
     luck = torch.Generator().manual_seed(1)
-    for _ in range(OFTEN + 2):
-        ids = torch.randint(0, len(vocabulary), (len(lengths),), generator=luck)
-        slots = torch.randint(0, 9, (len(lengths),), generator=luck)
+    for place in range(OFTEN + 2):
+        places = torch.full((len(lengths),), place)
+        ids, slots = blocks_of_six(vocabulary, places, luck)
         want = decoder(ids[:, None], slots=slots[:, None], cache=theirs)[:, -1]
         got = step.read(ids, slots, ours)
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,8 @@ class StaticPrior:
             raise ValueError(f"{path}: damaged prior ({error}): measure it again") from None
 
     def _about(self) -> dict[str, Any]:
-        return {"codec_id": self.codec_id, "layout": self.layout.to_json()}
+        layout = replace(self.layout, regional=0)  # tables know no quadrants
+        return {"codec_id": self.codec_id, "layout": layout.to_json()}
 
 
 class _StaticExpectation:

@@ -72,7 +72,6 @@ class RollingCache(Cache):
         twin.keys[..., :length, :] = self.keys[..., :length, :]
         twin.values[..., :length, :] = self.values[..., :length, :]
         twin.trim(self.lengths.expand(count))
-        twin._told = None if self._told is None else self._told.repeat(count, 1, 1)
         return twin
 
     def _merge(self, first: int, count: int, keep: int) -> None:

@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from lm.summary_map import SummaryMap, tell
+from lm.summary_sums import SummarySums, summaries_of
 
 WHOLE, REGIONAL, FEATURES, WIDTH = 3, 2, 5, 7
 SUMMARY, CODES = WHOLE + 4 * REGIONAL, 20
 
 
-def made() -> tuple[SummaryMap, Tensor]:
+def made() -> tuple[SummarySums, Tensor]:
     luck = torch.Generator().manual_seed(0)
-    chart = SummaryMap(SUMMARY, REGIONAL, FEATURES, WIDTH)
+    chart = SummarySums(SUMMARY, REGIONAL, FEATURES, WIDTH)
     torch.nn.init.normal_(chart.weight, generator=luck)
     return chart, torch.randn(CODES, FEATURES, generator=luck)
 
 
-def by_hand(chart: SummaryMap, features: Tensor, block: list[int], place: int) -> Tensor:
+def by_hand(chart: SummarySums, features: Tensor, block: list[int], place: int) -> Tensor:
     """What the code at a place of a block's summary enters as."""
     maps = chart.weight.unflatten(1, (WHOLE + REGIONAL, FEATURES))  # (D, W + R, F)
     terms = []
@@ -28,8 +28,8 @@ def by_hand(chart: SummaryMap, features: Tensor, block: list[int], place: int) -
             terms.append((earlier, earlier))
         elif earlier >= WHOLE and (place - earlier) % 4 == 0:
             terms.append((earlier, WHOLE + (earlier - WHOLE) // 4))
-    told = [maps[:, which] @ features[block[earlier]] for earlier, which in terms]
-    return torch.stack(told).sum(0) / len(told) ** 0.5
+    parts = [maps[:, which] @ features[block[earlier]] for earlier, which in terms]
+    return torch.stack(parts).sum(0) / len(parts) ** 0.5
 
 
 def rows(seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -52,16 +52,15 @@ def rows(seed: int = 1) -> tuple[Tensor, Tensor]:
 def test_sums_by_hand() -> None:
     chart, features = made()
     codes, slots = rows()
-    told = tell(features, codes, slots, SUMMARY)
-    sums = chart(told)
-    found = set()
-    for (row, column), got in zip(zip(*told.at, strict=True), sums, strict=True):
+    found = summaries_of(features, codes, slots, SUMMARY)
+    seen = set()
+    for row, column, got in zip(*found.at, chart(found), strict=True):
         place = int(slots[row, column])
         block = codes[row, column - place : column + 1].tolist()
         torch.testing.assert_close(got, by_hand(chart, features, block, place))
-        found.add((int(row), int(column)))
+        seen.add((int(row), int(column)))
     wanted = ((codes >= 0) & (slots < SUMMARY)).nonzero().tolist()
-    assert found == {(row, column) for row, column in wanted}
+    assert seen == {(row, column) for row, column in wanted}
 
 
 @pytest.mark.parametrize("length", [1, 3, 11, 50])
@@ -69,13 +68,13 @@ def test_in_pieces_it_is_the_same(length: int) -> None:
     chart, features = made()
     codes, slots = rows()
     whole = torch.zeros(*codes.shape, WIDTH)
-    told = tell(features, codes, slots, SUMMARY)
-    whole[told.at] = chart(told)
+    found = summaries_of(features, codes, slots, SUMMARY)
+    whole[found.at] = chart(found)
     earlier, parts = torch.randn(len(codes), SUMMARY, FEATURES), []  # anything: no code is read yet
     for piece, places in zip(codes.split(length, 1), slots.split(length, 1), strict=True):
-        told = tell(features, piece, places, SUMMARY, earlier)
+        found = summaries_of(features, piece, places, SUMMARY, earlier)
         parts.append(torch.zeros(*piece.shape, WIDTH))
-        parts[-1][told.at] = chart(told)
+        parts[-1][found.at] = chart(found)
     torch.testing.assert_close(torch.cat(parts, 1), whole)
 
 
@@ -83,13 +82,13 @@ def test_what_was_read_and_taken_back_leaves_no_trace() -> None:
     chart, features = made()
     codes, slots = rows()
     earlier = torch.zeros(len(codes), SUMMARY, FEATURES)
-    tell(features, codes[:, :6], slots[:, :6], SUMMARY, earlier)
+    summaries_of(features, codes[:, :6], slots[:, :6], SUMMARY, earlier)
     again = earlier.clone()
     wrong = (codes[:, 6:9] + 1) % CODES
-    tell(features, wrong.where(codes[:, 6:9] >= 0, -1), slots[:, 6:9], SUMMARY, earlier)
+    summaries_of(features, wrong.where(codes[:, 6:9] >= 0, -1), slots[:, 6:9], SUMMARY, earlier)
     assert not torch.equal(earlier, again)
     one, other = (
-        chart(tell(features, codes[:, 6:], slots[:, 6:], SUMMARY, state))
+        chart(summaries_of(features, codes[:, 6:], slots[:, 6:], SUMMARY, state))
         for state in (earlier, again)
     )
     torch.testing.assert_close(one, other, rtol=0, atol=0)
@@ -98,10 +97,10 @@ def test_what_was_read_and_taken_back_leaves_no_trace() -> None:
 def test_later_places_change_nothing_and_no_code_is_nothing() -> None:
     chart, features = made()
     codes, slots = rows()
-    told = tell(features, codes, slots, SUMMARY)
+    found = summaries_of(features, codes, slots, SUMMARY)
     cut = 9
-    short = tell(features, codes[:, :cut], slots[:, :cut], SUMMARY)
-    early = told.at[1] < cut
-    torch.testing.assert_close(chart(short), chart(told)[early])
-    nothing = tell(features, codes.clamp(max=-1), slots, SUMMARY)
+    short = summaries_of(features, codes[:, :cut], slots[:, :cut], SUMMARY)
+    early = found.at[1] < cut
+    torch.testing.assert_close(chart(short), chart(found)[early])
+    nothing = summaries_of(features, codes.clamp(max=-1), slots, SUMMARY)
     assert chart(nothing).shape == (0, WIDTH)

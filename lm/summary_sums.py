@@ -1,13 +1,13 @@
-"""`SummaryMap`: the codes of a block's summary, each with those of its kind before it.
+"""`SummarySums`: the codes of a block's summary, each with those of its kind before it.
 
 A code of the grid means the same everywhere; one of the summary means another thing at each of its
 places, and a codec's own reader of it (the label head) adds up what all of them say. Here a code
 enters a language model as such a sum of itself and those before it, so that the last one of a
-quadrant holds all that is told of the quadrant, for which layers of attention were needed.
-Knows codes, their features and places; knows no ids.
+quadrant holds all that is told of the quadrant, for which layers of attention were needed
+(docs/log.md has the gain). Knows codes, their features and places; knows no ids.
 
 Shapes: B rows, L tokens, N codes of summaries, M blocks, S places of a summary, W of the whole
-block, R of each quadrant, F features of a code, D width.
+block, then R of each quadrant, in turns; F features of a code, D width.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tokenizer.summary import QUADRANTS
 
 
 @dataclass(frozen=True)
-class Told:
+class Summaries:
     """What the summaries say that some codes belong to."""
 
     at: tuple[Tensor, Tensor]  # row and column of each of these codes, int64 (N,)
@@ -31,15 +31,15 @@ class Told:
     features: Tensor  # float (M, S, F); at places after the last one that was read, anything
 
 
-def tell(
+def summaries_of(
     features: Tensor, codes: Tensor, slots: Tensor, summary: int, earlier: Tensor | None = None
-) -> Told:
+) -> Summaries:
     """What the summaries say that codes belong to.
 
     Args:
         features: Float (codebook, F).
         codes: int64 (B, L), below 0 where a token is no code.
-        slots: int64 (B, L), index of a code in its block, whose codes come in this order.
+        slots: int64 (B, L), index of a code in its block; they come in order, from 0 on.
         summary: S.
         earlier: Float (B, S, F), of the block that each row was in before; written over with the
             one it is in afterwards. None: rows begin here.
@@ -49,22 +49,22 @@ def tell(
     if codes.shape[1] == 1 and earlier is not None:  # as below, in few operations
         earlier[rows, place] = known
         block = torch.arange(len(rows), device=rows.device)
-        return Told((rows, columns), block, place, earlier[rows])
+        return Summaries((rows, columns), block, place, earlier[rows])
     begins, ends = torch.ones_like(rows, dtype=torch.bool), torch.ones_like(rows, dtype=torch.bool)
     ends[:-1] = rows[1:] != rows[:-1]  # the row
     begins[1:] = ends[:-1] | (place[1:] <= place[:-1])  # a block
     block = begins.cumsum(0) - 1
     if earlier is None:
-        told = features.new_zeros(int(begins.sum()), summary, features.shape[1])
+        found = features.new_zeros(int(begins.sum()), summary, features.shape[1])
     else:
-        told = earlier[rows[begins]]
-    told[block, place] = known
+        found = earlier[rows[begins]]
+    found[block, place] = known
     if earlier is not None:
-        earlier[rows[ends]] = told[block[ends]]
-    return Told((rows, columns), block, place, told)
+        earlier[rows[ends]] = found[block[ends]]
+    return Summaries((rows, columns), block, place, found)
 
 
-class SummaryMap(nn.Linear):
+class SummarySums(nn.Linear):
     """A linear map of features for each place, added up to and with the place at hand.
 
     Sums are as large for late places as for early ones: divided by the root of how many they are
@@ -72,7 +72,7 @@ class SummaryMap(nn.Linear):
 
     Args:
         summary: S.
-        regional: R. The last 4 R places are the quadrants', in turns.
+        regional: R.
         features: F.
         width: D.
     """
@@ -81,16 +81,20 @@ class SummaryMap(nn.Linear):
         self.regional, self.whole = regional, summary - QUADRANTS * regional
         super().__init__((self.whole + regional) * features, width, bias=False)
 
-    def forward(self, told: Told) -> Tensor:  # pyright: ignore
+    def forward(self, summaries: Summaries) -> Tensor:  # pyright: ignore
         """Sums (N, D)."""
+        read = int(summaries.place.max()) + 1 if len(summaries.place) else 0
+        rows = -(-max(0, read - self.whole) // QUADRANTS)  # of places, one for each quadrant
         maps = self.weight.unflatten(1, (self.whole + self.regional, -1)).permute(1, 2, 0)
-        heard = told.features.transpose(0, 1)  # (S, M, F)
-        sums = _added_up(torch.bmm(heard[: self.whole], maps[: self.whole]))
-        if self.regional:
-            parts = heard[self.whole :].unflatten(0, (self.regional, QUADRANTS)).flatten(1, 2)
-            parts = _added_up(torch.bmm(parts, maps[self.whole :]))  # (R, 4 M, D)
+        heard = summaries.features.transpose(0, 1)  # (S, M, F)
+        whole = min(read, self.whole)
+        sums = _added_up(torch.bmm(heard[:whole], maps[:whole]))
+        if rows:
+            heard = heard[self.whole : self.whole + QUADRANTS * rows]
+            heard = heard.unflatten(0, (rows, QUADRANTS)).flatten(1, 2)  # (rows, 4 M, F)
+            parts = _added_up(torch.bmm(heard, maps[self.whole : self.whole + rows]))
             sums = torch.cat([sums, parts.unflatten(1, (QUADRANTS, -1)).flatten(0, 1)])
-        return sums[told.place, told.block]
+        return sums[summaries.place, summaries.block]
 
 
 def _added_up(x: Tensor) -> Tensor:
