@@ -99,8 +99,8 @@ def kept_for_backward(
     """
     kept: dict[int, Tensor] = {}
     with FakeTensorMode():
-        # Positions in seconds take as much; sums of summary codes keep more, by how many codes there
-        # are, which tensors without content cannot tell.
+        # Positions in seconds take as much; sums of summary codes keep more, by how many there are,
+        # which tensors without content cannot tell.
         decoder = Decoder(replace(config, positions="stream", summary=0))
         own = {x.untyped_storage()._cdata for x in (*decoder.parameters(), *decoder.buffers())}
         if recipe.checkpointing:
