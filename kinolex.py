@@ -196,7 +196,12 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it worked, 2 with one line on stderr when the user must mend."""
+    """Run one command.
+
+    Returns:
+        0 when all of it worked; 2 when the user must mend something, which stderr says in a line,
+        also where the rest of what was asked was done; 130 when interrupted.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [_underscored(word) for word in arguments if word != "--debug"]
@@ -305,7 +310,13 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         result = function(**options)
     if result is not None and _is_first_rank():
         print_json(result) if as_json else print_result(result)
-    return 0
+    return 2 if _has_failed(result) else 0
+
+
+def _has_failed(result: Any) -> bool:
+    """Whether some of what was asked could not be done, though the rest was."""
+    items = result if isinstance(result, list) else [result]
+    return any(getattr(item, "error", None) or getattr(item, "failed", 0) for item in items)
 
 
 def _run_requests(name: str, argv: list[str]) -> int:
@@ -317,7 +328,7 @@ def _run_requests(name: str, argv: list[str]) -> int:
     as_json = options.pop("json")
     result = run_requests(**options)
     print_json(result) if as_json else print_result(result)
-    return 0 if result.answered or not result.requests else 2
+    return 2 if _has_failed(result) else 0
 
 
 def _is_first_rank() -> bool:

@@ -1,22 +1,26 @@
-"""Beam search: the likeliest texts after a prompt, where greedy choice is too short-sighted.
+"""Beam search: the likeliest texts after prompts, where greedy choice is too short-sighted.
 
-Knows ids and the grammar, not tasks. Always runs in torch.
+Among several wordings of one thing the likeliest next word is that of the commonest beginning, not
+of the best text. Knows ids and the grammar, not tasks. Always runs in torch.
 
-Shapes: K beams, V ids looked at.
+Shapes: K beams, B rows (the open texts of all prompts), V ids looked at.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence as List
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lm.document import Text
-from lm.grammar import Grammar, State
+from lm.grammar import Grammar, Ranges, State
 from lm.model import Decoder
-from lm.sampling import prefill, read_prompt
+from lm.sampling import OwnReading, read_prompt
 
 MAX_BEAMS = 64
+LENGTH_POWER = 0.6
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,63 @@ class _Open:
     tokens: int
 
 
+class _Search:
+    """The search after one prompt: the K likeliest beginnings, until K texts have ended."""
+
+    def __init__(self, state: State, beams: int, room: int) -> None:
+        self.beams, self.room, self.number = beams, room, len(state.items)
+        self.alive, self.done = [_Open(state, 0.0, 0)], list[Beam]()
+
+    def allowed(self) -> list[Ranges]:
+        """What may follow each open text; each of them ends within the room."""
+        return [beam.state.allowed(self.room - beam.tokens, close=0) for beam in self.alive]
+
+    def take(self, scores: Tensor, low: int) -> list[tuple[int, int]]:
+        """Go on by a token.
+
+        Args:
+            scores: Log-likelihoods of the ids from `low` on after each open text, (rows, V).
+            low: The first id.
+
+        Returns:
+            Of the texts that are open now: which one each goes on from, and the token.
+        """
+        before = torch.tensor([beam.log_likelihood for beam in self.alive], dtype=torch.float64)
+        total = (before.to(scores.device)[:, None] + scores).flatten()
+        best = total.topk(min(2 * self.beams, len(total)))
+        chosen: list[tuple[int, int]] = []
+        grown: list[_Open] = []
+        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        for rank, (value, place) in enumerate(pairs):
+            row, token = place // scores.shape[1], place % scores.shape[1] + low
+            if value == -torch.inf or len(grown) == self.beams:
+                break
+            state = self.alive[row].state.copy()
+            state.take(token)
+            longer = _Open(state, value, self.alive[row].tokens + 1)
+            if len(state.items) == self.number:
+                chosen.append((row, token))
+                grown.append(longer)
+            elif rank < self.beams:  # a text that ends below the best K is none of them
+                item = state.items[-1]
+                assert isinstance(item, Text)
+                self.done.append(Beam(item.text, value, longer.tokens))
+        if len(self.done) >= self.beams:
+            chosen, grown = [], []
+        self.alive = grown
+        return chosen
+
+
 @torch.inference_mode()
 def beam_texts(
     model: Decoder,
     grammar: Grammar,
-    prompt: list[int],
+    prompts: List[list[int]],
     beams: int,
     max_new: int,
-    length_power: float = 0.6,
-) -> list[Beam]:
-    """The best texts found, the best first; the search ends with K texts ended.
+    length_power: float = LENGTH_POWER,
+) -> list[list[Beam]]:
+    """The best texts found after each prompt, the best first; a search ends with K texts ended.
 
     The greedy text is always looked at, too: among wordings that begin alike its beginning may
     fall behind K others, and yet it may be the best of all.
@@ -58,7 +109,7 @@ def beam_texts(
     Args:
         model: The decoder.
         grammar: Of its vocabulary.
-        prompt: An open stream that ends in a role's mark.
+        prompts: Open streams that end in a role's mark.
         beams: K: texts kept at each step; 1 is greedy.
         max_new: Most tokens of a text.
         length_power: 0 prefers short texts, 1 compares means a token (arXiv 1609.08144 has .6).
@@ -68,58 +119,51 @@ def beam_texts(
     """
     if not 1 <= beams <= MAX_BEAMS:
         raise ValueError(f"beams={beams}: give 1 (greedy) to {MAX_BEAMS}")
-    room = min(max_new, model.config.context - len(prompt))
-    if room < 1:
-        raise ValueError(
-            f"the prompt takes {len(prompt)} tokens and leaves no room for a text in a context of "
-            f"{model.config.context}: shorten it, or give a shorter clip"
-        )
-    found = _search(model, grammar, prompt, beams, room)
-    if beams > 1:
-        (greedy,) = _search(model, grammar, prompt, 1, room)
-        if greedy.text not in [beam.text for beam in found]:
-            found.append(greedy)
-    return sorted(found, key=lambda beam: -beam.score(length_power))[:beams]
+    rows = [(prompt, read_prompt(grammar, prompt)) for prompt in prompts]
+    room = [min(max_new, model.config.context - len(prompt)) for prompt in prompts]
+    for prompt, left in zip(prompts, room, strict=True):
+        if left < 1:
+            raise ValueError(
+                f"the prompt takes {len(prompt)} tokens and leaves no room for a text in a context "
+                f"of {model.config.context}: shorten it, or give a shorter clip"
+            )
+    widths = [1] if beams == 1 else [beams, 1]
+    searches = [
+        [_Search(state.copy(), width, left) for width in widths]
+        for (_, (state, _)), left in zip(rows, room, strict=True)
+    ]
+    reading = OwnReading(model, [(ids, slots) for ids, (_, slots) in rows], room=max(room))
+    if len(widths) > 1:
+        reading.keep([row for row in range(len(rows)) for _ in widths])
+    _run(reading, grammar, [search for each in searches for search in each])
+    return [_ranked([s.done for s in each], beams, length_power) for each in searches]
 
 
-def _search(
-    model: Decoder, grammar: Grammar, prompt: list[int], beams: int, room: int
-) -> list[Beam]:
-    """The first K texts that end among the K likeliest beginnings, in any order."""
-    state, slots = read_prompt(grammar, prompt)
-    assert state.mode == "text"
-    number, table = len(state.items), model.output_table()
-    cache, hidden = prefill(model, [(prompt, slots)], room=room)
-    alive, done = [_Open(state, 0.0, 0)], list[Beam]()
-    while True:
-        ranges = [beam.state.allowed(room - beam.tokens, close=0) for beam in alive]
-        low, high = min(r[0][0] for r in ranges), max(r[-1][1] for r in ranges)
-        logits = model.logits(hidden, low, high, table).double()
-        masks = torch.stack([grammar.mask(r)[low:high] for r in ranges]).to(logits.device)
-        scores = logits.masked_fill(~masks, -torch.inf).log_softmax(-1)
-        before = torch.tensor([b.log_likelihood for b in alive], dtype=torch.float64)
-        total = (before.to(scores.device)[:, None] + scores).flatten()
-        best = total.topk(min(2 * beams, len(total)))
-        chosen: list[tuple[int, int]] = []
-        grown: list[_Open] = []
-        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        for rank, (value, place) in enumerate(pairs):
-            row, token = place // (high - low), place % (high - low) + low
-            if value == -torch.inf or len(grown) == beams:
-                break
-            state = alive[row].state.copy()
-            state.take(token)
-            longer = _Open(state, value, alive[row].tokens + 1)
-            if len(state.items) == number:
-                chosen.append((row, token))
-                grown.append(longer)
-            elif rank < beams:  # a text that ends below the best K is none of them
-                item = state.items[-1]
-                assert isinstance(item, Text)
-                done.append(Beam(item.text, value, longer.tokens))
-        if not grown or len(done) >= beams:
-            return done
-        rows = torch.tensor([row for row, _ in chosen], device=hidden.device)
-        cache = cache.select(rows)
-        ids = torch.tensor([[token] for _, token in chosen], device=hidden.device)
-        hidden, alive = model(ids, cache=cache)[:, -1], grown
+def _run(reading: OwnReading, grammar: Grammar, searches: list[_Search]) -> None:
+    """Search side by side; the open texts of all of them are the rows of the reading."""
+    while searches:
+        ranges = [allowed for search in searches for allowed in search.allowed()]
+        low = min(r[0][0] for r in ranges)
+        high = max(r[-1][1] for r in ranges)
+        logits = reading.scores(low, high).double()
+        mask = torch.stack([grammar.mask(r)[low:high] for r in ranges]).to(logits.device)
+        scores = logits.masked_fill(~mask, -torch.inf).log_softmax(-1)
+        rows: list[int] = []
+        tokens: list[int] = []
+        first = 0
+        for search in searches:
+            count = len(search.alive)
+            for row, token in search.take(scores[first : first + count], low):
+                rows.append(first + row)
+                tokens.append(token)
+            first += count
+        searches = [search for search in searches if search.alive]
+        if searches:
+            reading.keep(rows)
+            reading.push(tokens, [0] * len(tokens))
+
+
+def _ranked(found: List[List[Beam]], beams: int, length_power: float) -> list[Beam]:
+    """The best different texts of some searches after one prompt."""
+    texts = {beam.text: beam for done in reversed(found) for beam in done}
+    return sorted(texts.values(), key=lambda beam: -beam.score(length_power))[:beams]

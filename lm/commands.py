@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.errors import VideoError
 from lm.long.answer import LongAnswer
-from lm.long.asking import Long
+from lm.long.asking import Long, check_rate
 from lm.ranking import LabelScore
 from lm.tasks import Model
 from tokenizer.command_line import visible
@@ -28,6 +28,17 @@ class Caption:
 
     def __str__(self) -> str:
         return f"{self.video}: {self.caption}"
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A video that could not be read, beside others that could."""
+
+    video: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.video}: not read"  # why was told at once, on standard error
 
 
 @dataclass(frozen=True)
@@ -97,13 +108,14 @@ def caption(
     samples: int = 1,
     temperature: float = 0.8,
     seed: int = 0,
-    beams: int = 1,
+    beams: int | None = None,
     long: str | None = None,
     engine: str = "torch",
-) -> list[Caption | LongAnswer]:
+    tokens_per_frame: float | None = None,
+) -> list[Caption | LongAnswer | Unread]:
     """Say what happens in videos.
 
-    Of several videos those that cannot be read are left out with a warning.
+    Of several videos those that cannot be read are named, and the exit code is 2.
 
     Example: kinolex caption clip.mp4 --model runs/demo/model
 
@@ -114,19 +126,21 @@ def caption(
         temperature: How varied drawn captions are; 0 for the likeliest.
         seed: Of drawn captions.
         beams: Captions kept side by side while the likeliest one is looked for; 1 takes the
-            likeliest word at each step.
+            likeliest word at each step, as engines other than torch do. 4 if left out.
         long: Captions with seconds, of a video of any length: chunks, keyframes, memory, window
             or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
+        tokens_per_frame: Read at most so many; the rate the model was trained at if left out.
     """
-    if beams < 1:
+    if beams is not None and beams < 1:
         raise ValueError(f"beams={beams}: give 1 (the likeliest word at each step) or more")
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one caption of each video")
-    if beams > 1 and (samples > 1 or long is not None or engine != "torch"):
+    if (beams or 1) > 1 and (samples > 1 or long is not None or engine != "torch"):
         raise ValueError(f"beams={beams} goes with neither samples, long nor engine: leave it out")
     if long is not None and samples > 1:
         raise ValueError(f"samples={samples} with long={long}: leave one of them out")
+    check_rate(long, tokens_per_frame)
     loaded, results = Model.load(model, engine), []
     for video in videos:
         if not video.exists():
@@ -138,16 +152,16 @@ def caption(
                     results.append(loaded.caption(video, long))
                     progress(done, len(videos))
                     continue
-                if beams > 1:
-                    texts = [loaded.best_captions(video, beams)[0].text]
-                elif samples == 1:
-                    texts = [loaded.caption(video)]
+                seen = loaded.encode(video, tokens_per_frame)
+                if samples == 1:
+                    texts = [loaded.caption(seen, beams=beams)]
                 else:
-                    texts = loaded.captions(video, samples, temperature=temperature, seed=seed)
+                    texts = loaded.captions(seen, samples, temperature=temperature, seed=seed)
             except VideoError as error:
-                if done == len(videos) and not results:
+                if len(videos) == 1:
                     raise
                 warnings.warn(f"left out {error}", stacklevel=2)
+                results.append(Unread(str(video), str(error)))
                 continue
             results += [Caption(str(video), text) for text in texts]
             progress(done, len(videos))
@@ -161,6 +175,7 @@ def ask(
     choices: str | None = None,
     long: str | None = None,
     engine: str = "torch",
+    tokens_per_frame: float | None = None,
 ) -> Answer | LongAnswer:
     """Answer a question about a video.
 
@@ -175,15 +190,25 @@ def ask(
             recall, summary or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0; choices are
             always weighed in torch.
+        tokens_per_frame: Read at most so many; the rate the model was trained at if left out.
     """
     options = _split(choices) if choices is not None else []
     if long is not None:
         Long.parse(long)  # before the model is read
+        check_rate(long, tokens_per_frame)
         return Model.load(model, engine).ask(video, question, options, long=long)
-    return Answer(str(video), question, Model.load(model, engine).ask(video, question, options))
+    loaded = Model.load(model, engine)
+    seen = loaded.encode(video, tokens_per_frame)
+    return Answer(str(video), question, loaded.ask(seen, question, options))
 
 
-def recognize(video: Path, labels: str, model: Path, normalise: bool = False) -> Recognition:
+def recognize(
+    video: Path,
+    labels: str,
+    model: Path,
+    normalise: bool = False,
+    tokens_per_frame: float | None = None,
+) -> Recognition:
     """Rank labels by their likelihood after a video.
 
     Example: kinolex recognize clip.mp4 --labels "rises,falls" --model runs/demo/model
@@ -193,8 +218,11 @@ def recognize(video: Path, labels: str, model: Path, normalise: bool = False) ->
         labels: What it might show, separated by commas.
         model: Folder of a model.
         normalise: Compare mean likelihoods a token, so that long labels do not lose.
+        tokens_per_frame: Read at most so many; the rate the model was trained at if left out.
     """
-    ranked = Model.load(model).recognize(video, _split(labels), normalise=normalise)
+    loaded = Model.load(model)
+    seen = loaded.encode(video, tokens_per_frame)
+    ranked = loaded.recognize(seen, _split(labels), normalise=normalise)
     return Recognition(str(video), ranked)
 
 
@@ -267,6 +295,8 @@ def chat(videos: list[Path], model: Path) -> None:
                 print(f"{line.split()[0]}: there are /show FILE and /forget", file=sys.stderr)
             else:
                 print(visible(talk.ask(line)), flush=True)
+        except BrokenPipeError:  # nobody listens any more
+            raise
         except (ValueError, OSError) as error:  # the talk goes on
             print(f"kinolex chat: {' '.join(str(error).split())}", file=sys.stderr)
 
@@ -276,7 +306,11 @@ def _seconds(start: float, end: float | None) -> str:
 
 
 def show_sequence(
-    video: Path, model: Path, caption: str | None = None, codes: int = 8
+    video: Path,
+    model: Path,
+    caption: str | None = None,
+    codes: int = 8,
+    tokens_per_frame: float | None = None,
 ) -> ShownSequence:
     """Print a video as the model reads it.
 
@@ -287,6 +321,7 @@ def show_sequence(
         model: Folder of a model.
         caption: A caption to stand before it.
         codes: Codes to show of each block.
+        tokens_per_frame: Read at most so many; the rate the model was trained at if left out.
     """
     from lm.document import Document, Task, Text, Video
     from lm.sequence import describe, write
@@ -294,7 +329,7 @@ def show_sequence(
     if codes < 0:
         raise ValueError(f"codes={codes}: give 0 or more")
     loaded = Model.load(model)
-    shown = Video(loaded.encode(video))
+    shown = Video(loaded.encode(video, tokens_per_frame))
     first = Task("watch"), shown
     if caption is not None:
         first = Task("film"), Text("caption", caption), shown

@@ -1,5 +1,7 @@
 """Completing: prompts run through a model, many at a time, until what was asked for is said.
 
+`complete` draws words, or takes the likeliest at each step; `search` looks for the likeliest text.
+
 Knows prompts, sampling and when to stop. Knows no tasks.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from lm.beams import LENGTH_POWER, Beam, beam_texts
 from lm.document import Item
 from lm.drawing import Draw, Sampling
 from lm.sampling import Prompt, continue_streams
@@ -55,6 +58,22 @@ def complete(
             max_new=MAX_TEXT,
         )
         found += [state.items[-1] for state in states]
+        if progress is not None:
+            progress(len(part))
+    return found
+
+
+def search(
+    model: VideoReader,
+    prompts: Sequence[list[int]],
+    beams: int,
+    length_power: float = LENGTH_POWER,
+    progress: Progress | None = None,
+) -> list[list[Beam]]:
+    """The likeliest texts after each prompt, the best first; see `lm.beams.beam_texts`."""
+    found: list[list[Beam]] = []
+    for part in chunks(prompts, max(1, ROWS // (beams + 1))):
+        found += beam_texts(model.decoder, model.grammar, part, beams, MAX_TEXT, length_power)
         if progress is not None:
             progress(len(part))
     return found

@@ -145,8 +145,12 @@ def _captions(
 ) -> None:
     chosen = [i for i, clip in enumerate(clips) if clip.captions]
     said = model.caption_batch([tokens[i] for i in chosen], progress=count)
-    for i, text in zip(chosen, said, strict=True):
+    greedy = model.caption_batch([tokens[i] for i in chosen], beams=1)
+    for i, text, word_by_word in zip(chosen, said, greedy, strict=True):
         judge_caption(text, clips[i], tally, "caption")
+        own = Tally()
+        judge_caption(word_by_word, clips[i], own, "caption")
+        tally.add("caption/exact_greedy", own.rights["caption/exact"][0])
 
 
 def _answers(

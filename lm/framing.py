@@ -30,6 +30,7 @@ class Framing:
     sizes: frozenset[tuple[int, int]]  # height, width in pixels
     rates: frozenset[Fraction | None]  # frames a second
     max_frames: int
+    images: bool = True  # whether single frames are among them
 
     @classmethod
     def of(cls, formats: Sequence[VideoFormat]) -> Framing:
@@ -41,6 +42,7 @@ class Framing:
             sizes=frozenset((f.height, f.width) for f in formats),
             rates=frozenset(f.fps for f in formats),
             max_frames=max(f.num_frames for f in formats),
+            images=any(f.num_frames == 1 for f in formats),
         )
 
     @property
@@ -104,6 +106,8 @@ class Framing:
         """The clip in a known length and rate, and the seconds that its frames had."""
         begin = clip.timestamps[0]
         clip = replace(clip, timestamps=clip.timestamps - begin)
+        if len(clip) == 1 and not self.images and self.main.fps is not None:
+            return self._held(clip, changes), begin.repeat(self.main.num_frames)
         if len(clip) == 1 or (self._known_rate(clip) and len(clip) <= self.max_frames):
             return clip, clip.timestamps + begin
         if self.main.fps is None:
@@ -121,6 +125,14 @@ class Framing:
         changes.append(f"{before} to {len(kept)} at {fps:g} fps, {note}")
         grid = torch.arange(len(kept), dtype=torch.float64) / fps
         return replace(kept, timestamps=grid), kept.timestamps + begin
+
+    def _held(self, clip: Clip, changes: list[str]) -> Clip:
+        """A single frame as a clip in which nothing moves, for a model that knows clips alone."""
+        count, fps = self.main.num_frames, self.main.fps
+        assert fps is not None
+        changes.append(f"1 frame held for {count} at {float(fps):g} fps")
+        grid = torch.arange(count, dtype=torch.float64) / float(fps)
+        return replace(clip, frames=clip.frames.expand(count, -1, -1, -1), timestamps=grid)
 
     def _known_rate(self, clip: Clip) -> bool:
         return any(

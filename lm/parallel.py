@@ -82,10 +82,6 @@ class Drafts(OwnReading):
         self._cache.trim(self._before + kept)
         self._hidden = states[torch.arange(len(states), device=states.device), kept - 1]
 
-    def keep(self, rows: list[int]) -> None:
-        super().keep(rows)
-        self._hidden = self._hidden[rows]
-
 
 def run_streams(
     model: Decoder,

@@ -17,12 +17,15 @@ from lm.drawing import Draw, Sampling
 from lm.infilling import read_stills
 from lm.locating import describe, list_events, locate
 from lm.long.answer import LongAnswer
+from lm.long.asking import check_rate
 from lm.tasks import Model
+from lm.watching import Seen
 
 Request = dict[str, Any]
 Answer = Callable[[Model, Sequence[Request]], list[Any]]
 ROWS = 32  # requests that are answered side by side
 LARGEST = 1e300  # of numbers
+RATE = "tokens_per_frame"
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,8 @@ def _each(answer: Callable[[Model, Request], Any]) -> Answer:
 
 
 def _caption(model: Model, requests: Sequence[Request]) -> list[Any]:
-    if all(set(request) <= {"video"} for request in requests):
-        return model.caption_batch([r["video"] for r in requests])
+    if all(set(request) <= {"video", RATE} for request in requests):
+        return model.caption_batch([_seen(model, request) for request in requests])
     return [_captions(model, **request) for request in requests]
 
 
@@ -106,29 +109,39 @@ def _captions(
     samples: int = 1,
     temperature: float = 0.8,
     seed: int = 0,
-    beams: int = 1,
+    beams: int | None = None,
     long: str | None = None,
+    tokens_per_frame: float | None = None,
 ) -> Any:
     """A caption, or as many as `samples`; of a long video with what it took."""
-    if samples < 1 or beams < 1:
+    if samples < 1 or (beams is not None and beams < 1):
         raise ValueError(f"samples={samples}, beams={beams}: give 1 or more")
-    if (samples > 1) + (beams > 1) + (long is not None) > 1:
+    if (samples > 1) + ((beams or 1) > 1) + (long is not None) > 1:
         raise ValueError("samples, beams and long go one at a time: leave the others out")
     if long is not None:
+        check_rate(long, tokens_per_frame)
         return _said(model.caption(video, long))
-    if beams > 1:
-        return model.best_captions(video, beams)[0].text
+    seen = model.encode(video, tokens_per_frame)
     if samples > 1:
-        return model.captions(video, samples, temperature=temperature, seed=seed)
-    return model.caption(video)
+        return model.captions(seen, samples, temperature=temperature, seed=seed)
+    return model.caption(seen, beams=beams)
+
+
+def _seen(model: Model, request: Request) -> Seen:
+    """The video of a request, encoded where it names a rate; others are encoded side by side."""
+    rate = request.get(RATE)
+    return request["video"] if rate is None else model.encode(request["video"], rate)
 
 
 def _ask(model: Model, requests: Sequence[Request]) -> list[Any]:
-    if all(set(request) <= {"video", "question"} for request in requests):
-        return model.ask_batch([r["video"] for r in requests], [r["question"] for r in requests])
+    for request in requests:
+        check_rate(request.get("long"), request.get(RATE))
+    seen = [_seen(model, request) for request in requests]
+    if all(set(request) <= {"video", "question", RATE} for request in requests):
+        return model.ask_batch(seen, [r["question"] for r in requests])
     return [
-        _said(model.ask(r["video"], r["question"], _names(r.get("choices", [])), r.get("long")))
-        for r in requests
+        _said(model.ask(video, r["question"], _names(r.get("choices", [])), r.get("long")))
+        for video, r in zip(seen, requests, strict=True)
     ]
 
 
@@ -151,7 +164,7 @@ def _chat(model: Model, request: Request) -> list[str]:
 
 def _recognize(model: Model, request: Request) -> list[dict[str, Any]]:
     normalise = request.get("normalise", False)
-    ranked = model.recognize(request["video"], _names(request["labels"]), normalise=normalise)
+    ranked = model.recognize(_seen(model, request), _names(request["labels"]), normalise=normalise)
     return [asdict(score) for score in ranked]
 
 
@@ -220,16 +233,20 @@ _DRAWN |= {"parallel": WHOLE, "exact": FLAG}
 TASKS = {
     "caption": RequestTask(
         {"video": TEXT},
-        {"samples": WHOLE, "temperature": NUMBER, "seed": WHOLE, "beams": WHOLE, "long": TEXT},
+        {"samples": WHOLE, "temperature": NUMBER, "seed": WHOLE, "beams": WHOLE, "long": TEXT}
+        | {RATE: NUMBER},
         _caption,
         ROWS,
     ),
     "ask": RequestTask(
-        {"video": TEXT, "question": TEXT}, {"choices": NAMES, "long": TEXT}, _ask, ROWS
+        {"video": TEXT, "question": TEXT},
+        {"choices": NAMES, "long": TEXT, RATE: NUMBER},
+        _ask,
+        ROWS,
     ),
     "chat": RequestTask({"videos": NAMES, "questions": TEXTS}, {}, _each(_chat)),
     "recognize": RequestTask(
-        {"video": TEXT, "labels": NAMES}, {"normalise": FLAG}, _each(_recognize)
+        {"video": TEXT, "labels": NAMES}, {"normalise": FLAG, RATE: NUMBER}, _each(_recognize)
     ),
     "locate": RequestTask({"video": TEXT, "event": TEXT}, {}, _locate, ROWS),
     "events": RequestTask({"video": TEXT}, {"start": NUMBER, "end": NUMBER}, _events, ROWS),

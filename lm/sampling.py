@@ -199,7 +199,9 @@ class OwnReading:
         self._hidden = self._step.read(tokens, places, self._cache)
 
     def keep(self, rows: list[int]) -> None:
-        self._cache = self._cache.select(torch.tensor(rows, device=self._hidden.device))
+        """Go on with these rows, in any order; one that is named twice goes on as two."""
+        chosen = torch.tensor(rows, device=self._hidden.device)
+        self._cache, self._hidden = self._cache.select(chosen), self._hidden[chosen]
 
 
 def prefill(model: Decoder, rows: List[Row], room: int, spare: int = 0) -> tuple[Cache, Tensor]:

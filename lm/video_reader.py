@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Self, overload
 
 from data.clip import Event
-from lm.beams import Beam, beam_texts
-from lm.completing import GREEDY, MAX_TEXT, Progress, complete
+from lm.beams import LENGTH_POWER, Beam
+from lm.completing import GREEDY, Progress, complete, search
 from lm.document import Text, Time
 from lm.drawing import Draw
 from lm.engine import open_engine
@@ -30,6 +30,8 @@ from lm.vocabulary import Vocabulary
 from lm.watching import Seen, read_videos
 from tokenizer.codec import Codec
 from tokenizer.tokens import VideoTokens
+
+BEAMS = 4  # of captions where nothing else is said
 
 
 class VideoReader:
@@ -102,14 +104,22 @@ class VideoReader:
     # Video to text
 
     @overload
-    def caption(self, video: Seen, long: None = None) -> str: ...
+    def caption(self, video: Seen, long: None = None, beams: int | None = None) -> str: ...
     @overload
     def caption(self, video: Seen, long: str) -> LongAnswer: ...
-    def caption(self, video: Seen, long: str | None = None) -> str | LongAnswer:
-        """What happens in a video; `long`: part by part, see `lm.long.asking`."""
+    def caption(
+        self, video: Seen, long: str | None = None, beams: int | None = None
+    ) -> str | LongAnswer:
+        """What happens in a video.
+
+        Args:
+            video: What to caption.
+            long: Part by part, in likeliest words, see `lm.long.asking`.
+            beams: As `caption_batch`.
+        """
         if long is not None:
             return caption_long(self, video, long)
-        return self.caption_batch([video])[0]
+        return self.caption_batch([video], beams=beams)[0]
 
     def captions(
         self, video: Seen, n: int, *, temperature: float = 0.8, seed: int = 0
@@ -117,33 +127,41 @@ class VideoReader:
         """`n` captions of one video, drawn independently."""
         if n < 1:
             raise ValueError(f"n={n}: give 1 caption or more")
-        draw = Draw(temperature)
-        return self.caption_batch([self.encode(video)] * n, draw=draw, seed=seed)
+        prompts = self._caption_prompts([video]) * n
+        return self._say(prompts, Draw(temperature), seed, None)
 
-    def best_captions(self, video: Seen, beams: int, length_power: float = 0.6) -> list[Beam]:
+    def best_captions(
+        self, video: Seen, beams: int = BEAMS, length_power: float = LENGTH_POWER
+    ) -> list[Beam]:
         """The likeliest captions of a video, the best first, see `lm.beams.beam_texts`."""
-        prompt = about_video(self.vocabulary, self.encode(video), "caption")
-        return beam_texts(self.decoder, self.grammar, prompt, beams, MAX_TEXT, length_power)
+        return search(self, self._caption_prompts([video]), beams, length_power)[0]
 
     def caption_batch(
         self,
         videos: Sequence[Seen],
         *,
-        draw: Draw = GREEDY,
-        seed: int = 0,
+        beams: int | None = None,
         progress: Progress | None = None,
     ) -> list[str]:
-        """A caption for each video.
+        """The likeliest caption of each video, as far as it is looked for.
 
         Args:
             videos: What to caption.
-            draw: How to draw words; by default the likeliest.
-            seed: Of the first video; the others count on from it.
+            beams: Captions kept side by side while it is looked for, in torch (lm/beams.py); 1
+                takes the likeliest word at each step, in the engine there is. None: `BEAMS`, or 1
+                with an engine.
             progress: Called with the number of videos done, chunk by chunk.
         """
+        prompts = self._caption_prompts(videos)
+        if beams is None:
+            beams = BEAMS if self.decoder.engine is None else 1
+        if beams == 1:
+            return self._say(prompts, GREEDY, 0, progress)
+        return [found[0].text for found in search(self, prompts, beams, progress=progress)]
+
+    def _caption_prompts(self, videos: Sequence[Seen]) -> list[list[int]]:
         tokens = self.encode_batch(videos)
-        prompts = [about_video(self.vocabulary, video, "caption") for video in tokens]
-        return self._say(prompts, draw, seed, progress)
+        return [about_video(self.vocabulary, video, "caption") for video in tokens]
 
     @overload
     def ask(

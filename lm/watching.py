@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from data.clip import Clip
+from data.errors import VideoError
 from data.source import Source, open_source
 from lm.framing import Framing
 from tokenizer.codec import Codec
@@ -120,6 +121,10 @@ def as_clip(video: Clip | str | Path) -> Clip:
         return video
     from data.reading import read_clip
 
+    if Path(video).suffix == ".kvt":
+        raise VideoError(
+            video, "is a token file", f"make a video of it: kinolex decode {video} --out again.mp4"
+        )
     return read_clip(video)
 
 

@@ -43,13 +43,18 @@ def test_a_file_that_cannot_be_read_does_not_take_the_others_along(
     (tmp_path / "bad.mp4").write_text("no video")
     words = ["--model", str(saved), "--json"]
     for order in (["bad.mp4", "clip.gif"], ["clip.gif", "bad.mp4"]):
-        assert main(["caption", *(str(tmp_path / name) for name in order), *words]) == 0
+        assert main(["caption", *(str(tmp_path / name) for name in order), *words]) == 2
         shown = capsys.readouterr()
-        assert [Path(item["video"]).name for item in json.loads(shown.out)] == ["clip.gif"]
+        found = {Path(item["video"]).name: item for item in json.loads(shown.out)}
+        assert list(found) == order and found["clip.gif"]["caption"]
+        assert "bad.mp4: cannot be" in found["bad.mp4"]["error"]
         assert "kinolex: warning: left out" in shown.err and "bad.mp4: cannot be" in shown.err
     assert main(["caption", str(tmp_path / "bad.mp4"), *words]) == 2
     error = capsys.readouterr().err
     assert "bad.mp4" in error and error.count("\n") == 1
+    (tmp_path / "clip.kvt").write_bytes(b"KVT1")
+    assert main(["caption", str(tmp_path / "clip.kvt"), *words]) == 2
+    assert "is a token file; make a video of it: kinolex decode" in capsys.readouterr().err
     assert main(["caption", str(video), str(tmp_path / "none.mp4"), *words]) == 2
     assert "none.mp4: no such file" in capsys.readouterr().err
 
@@ -62,6 +67,22 @@ def test_ask_and_recognize(saved: Path, video: Path) -> None:
     assert len(str(ranked).splitlines()) == 2
     with pytest.raises(ValueError, match="separate the choices"):
         commands.recognize(video, " , ", saved)
+
+
+def test_every_rate_is_read(saved: Path, video: Path, model: Model) -> None:
+    few = model.encode(video, 1.0)
+    (said,) = commands.caption([video], saved, tokens_per_frame=1.0)
+    assert str(said) == f"{video}: {model.caption(few)}"
+    answer = commands.ask(video, "what?", saved, tokens_per_frame=1.0)
+    assert str(answer) == model.ask(few, "what?")
+    found = commands.recognize(video, "red,blue", saved, tokens_per_frame=1.0)
+    assert found.labels == model.recognize(few, ["red", "blue"])
+    shown = commands.show_sequence(video, saved, tokens_per_frame=1.0)
+    assert shown.text.count("<block>") == 2 and "<tokens> <2>" in shown.text
+    with pytest.raises(ValueError, match="tokens_per_frame=1 with long=chunks"):
+        commands.caption([video], saved, long="chunks", tokens_per_frame=1.0)
+    with pytest.raises(ValueError, match="tokens_per_frame=1 with long=window"):
+        commands.ask(video, "what?", saved, long="window", tokens_per_frame=1.0)
 
 
 def test_generate(saved: Path, tmp_path: Path) -> None:

@@ -105,13 +105,39 @@ def test_requests_are_answered_as_the_command_does(folder: Path, task: str, tmp_
         assert len(read_clip(asked[0]["out"])) == 4
 
 
+def test_requests_may_name_a_rate(folder: Path, tmp_path: Path) -> None:
+    clip, asked = str(folder / "0.gif"), {}
+    rated = {"video": clip, "tokens_per_frame": 1.0}
+    asked["caption"] = [
+        {"video": clip},
+        rated,
+        {**rated, "samples": 2},
+        {**rated, "long": "chunks"},
+    ]
+    asked["ask"] = [{**rated, "question": "what?"}, {"video": clip, "question": "what?"}]
+    asked["recognize"] = [{**rated, "labels": ["red", "blue"]}]
+    found = {}
+    for task, lines in asked.items():
+        out = tmp_path / f"{task}.out"
+        run_requests(task, written(tmp_path / f"{task}.in", lines), out, folder / "m")
+        found[task] = [line.get("result", line.get("error")) for line in results(out)]
+    model = Model.load(folder / "m")
+    few = model.encode(clip, 1.0)
+    assert few.num_tokens < model.encode(clip).num_tokens
+    assert found["caption"][:3] == [model.caption(clip), model.caption(few), model.captions(few, 2)]
+    assert "tokens_per_frame=1 with long=chunks" in found["caption"][3]
+    assert found["ask"] == [model.ask(few, "what?"), model.ask(clip, "what?")]
+    ranked = [asdict(score) for score in model.recognize(few, ["red", "blue"])]
+    assert found["recognize"] == [ranked]
+
+
 def test_one_bad_request_does_not_keep_others_from_being_answered(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = [{"video": str(folder / f"{name}.gif")} for name in ("0", "none", "1")]
     written(tmp_path / "in.jsonl", asked)
     words = ["--jsonl", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out.jsonl")]
-    assert main(["caption", *words, "--model", str(folder / "m"), "--json"]) == 0
+    assert main(["caption", *words, "--model", str(folder / "m"), "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["failed"] == 1
     found = results(tmp_path / "out.jsonl")
     assert [line["line"] for line in found] == [1, 2, 3]

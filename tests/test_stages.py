@@ -120,7 +120,10 @@ def test_a_head_for_other_phrases_is_let_be(tmp_path: Path) -> None:
     assert again.finished and "val/reads_phrases" not in again.metrics  # the data tell no phrases
     head = Codec.load(again.exported or "").label_head
     assert head is not None and len(head.phrases) == 20
-    with pytest.raises(ValueError, match="labels or phrases are others"):
+    with (
+        pytest.warns(UserWarning, match=r"data.phrases=10 \(20 before\)"),
+        pytest.raises(ValueError, match="labels or phrases are others"),
+    ):
         run(tmp_path / "a", *told, "--data.phrases=10", "--ckpt_path=last", "--trainer.max_steps=4")
 
 
@@ -163,7 +166,8 @@ def test_a_mixed_run_resumes_to_the_bit(tmp_path: Path) -> None:
     whole = run(tmp_path / "a", *mixed)
     half = ["--trainer.max_steps=6", "--max_minutes=100", "--trainer.limit_train_batches=3"]
     run(tmp_path / "b", *mixed, *half, "--trainer.max_epochs=1")
-    resumed = run(tmp_path / "b", *mixed, "--ckpt_path=last")
+    with pytest.warns(UserWarning, match=r"max_epochs=None \(1 before\)"):
+        resumed = run(tmp_path / "b", *mixed, "--ckpt_path=last")
     ids = [Codec.load(report.exported or "").codec_id for report in (whole, resumed)]
     assert resumed.steps == 6 and ids[0] == ids[1]
 

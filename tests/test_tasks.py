@@ -15,6 +15,7 @@ from lm.choosing import SEED_STEP
 from lm.commands import show_sequence
 from lm.drawing import Draw, Sampling
 from lm.evaluate import evaluate
+from lm.framing import Framing
 from lm.model import Decoder
 from lm.prompting import about_video
 from lm.sampling import read_prompt
@@ -189,6 +190,19 @@ def test_other_formats_are_brought_to_the_trained_one(
             tokens = model.encode(clip)
     assert (tokens.height, tokens.width, tokens.num_frames) == (16, 24, frames)
     assert isinstance(model.caption(tokens), str)
+
+
+def test_a_frame_is_held_where_a_model_knows_clips_alone(model: Model) -> None:
+    image = Clip.from_frames(torch.full((1, 3, 16, 24), 7, dtype=torch.uint8), 1.0)
+    assert model.framing.images and model.encode(image).num_frames == 1
+    moving = [fmt for fmt in model.vocabulary.presets if fmt.num_frames > 1]
+    framing = Framing.of(moving)
+    with pytest.warns(UserWarning, match="1 frame held for 4 at 4 fps"):
+        held = framing.fit(image)
+    assert held.frames.shape == (4, 3, 16, 24) and bool((held.frames == 7).all())
+    assert held.timestamps.tolist() == [0, 0.25, 0.5, 0.75]
+    seen, had = framing.times(image)
+    assert seen.tolist() == held.timestamps.tolist() and had.tolist() == [0.0] * 4
 
 
 def test_a_codec_of_another_model_is_refused(model: Model, tiny_codec: Codec) -> None:

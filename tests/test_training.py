@@ -252,10 +252,34 @@ def test_a_checkpoint_of_another_network_is_refused(
     straight: tuple[Path, FitReport], tmp_path: Path
 ) -> None:
     checkpoint = straight[0] / "checkpoints" / "last.ckpt"
-    with pytest.raises(
-        ValueError, match="does not fit this configuration .*size mismatch for codec"
+    config = (straight[0] / "config.yaml").read_bytes()
+    other = "--model.backbone.init_args.channels=16"
+    with (
+        pytest.warns(UserWarning, match=r"with other settings.*: .*channels=16 \(\d+ before\)"),
+        pytest.raises(ValueError, match=r"does not fit .*channels=16 \(\d+ before\)"),
     ):
-        run(tmp_path, f"--ckpt_path={checkpoint}", "--model.backbone.init_args.channels=16")
+        run(tmp_path, f"--ckpt_path={checkpoint}", other)
+    assert (straight[0] / "config.yaml").read_bytes() == config
+    copy = tmp_path / "alone.ckpt"  # where nothing is known of its settings, torch's words
+    copy.write_bytes(checkpoint.read_bytes())
+    with pytest.raises(ValueError, match="does not fit .*size mismatch for codec"):
+        run(tmp_path / "other", f"--ckpt_path={copy}", other)
+
+
+def test_a_resumed_run_tells_what_is_other_than_before(
+    straight: tuple[Path, FitReport], tmp_path: Path
+) -> None:
+    """And that nothing is left to do; but not where it lies and how often it reports."""
+    checkpoint = f"--ckpt_path={straight[0] / 'checkpoints' / 'last.ckpt'}"
+    with pytest.warns(UserWarning) as told:
+        report = run(tmp_path, checkpoint, "--trainer.max_steps=4", "--data.batch_size=3",
+                     "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=3")  # fmt: skip
+    assert report.steps == 6
+    said = [str(warning.message) for warning in told]  # Lightning's too, of another folder
+    first, second = (text for text in said if text.startswith(("goes on", "nothing was left")))
+    assert "data.batch_size=3 (" in first and "trainer.max_steps=4 (6 before)" in first
+    assert "log_every" not in first and "out=" not in first
+    assert "nothing was left to train" in second and "step 6" in second
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from tokenizer.arguments import plain_error
 from tokenizer.callbacks import Clock, FiniteGuard, KeptMetrics, LastCheckpoint, previous
+from tokenizer.run_settings import changed_settings
 from tokenizer.running import Clock as ClockKind
 from tokenizer.time_bar import TimeBar
 
@@ -97,6 +98,9 @@ class FitCLI(LightningCLI):
             help="Checkpoint to resume: a path, or last for OUT/checkpoints/last.ckpt",
         )
         parser.add_argument(
+            "--replace", action="store_true", help="Start anew where OUT holds a run, which is lost"
+        )
+        parser.add_argument(
             "--precision",
             type=Precision,
             default="auto",
@@ -150,15 +154,33 @@ class FitCLI(LightningCLI):
         for part in (config.model, config.data):
             if "seed" in part and part.seed is None:
                 part.seed = int(config.seed_everything)
+        config.replace = False  # of this start alone, not of what is done with its config.yaml
+        self._compare_settings()
+
+    def _compare_settings(self) -> None:
+        """Tell which settings differ from those the checkpoint's run had."""
+        self.settings_before, self.changed = None, list[str]()
+        if self.checkpoint is None:
+            return
+        kept = self.checkpoint.parent.parent / "config.yaml"
+        if kept.is_file():
+            self.settings_before = kept.read_bytes()
+            now = self.parser.dump(self.config, skip_none=False, skip_validation=True)
+            self.changed = changed_settings(self.settings_before.decode(errors="replace"), now)
+        if self.changed:
+            warnings.warn(
+                f"goes on from {self.checkpoint} with other settings, unlike a run that was never "
+                f"stopped: {', '.join(self.changed)}",
+                stacklevel=2,
+            )
 
     def _find_checkpoint(self, asked: str | None) -> Path | None:
         last = self.checkpoints / "last.ckpt"
         if asked is None:
-            if last.exists() or previous(last).exists():
-                warnings.warn(
-                    f"out={self.out} holds a run, which this one replaces; to go on with that one "
-                    "give --ckpt_path last",
-                    stacklevel=2,
+            if (last.exists() or previous(last).exists()) and not self.config.replace:
+                raise ValueError(
+                    f"out={self.out} holds a run: give --ckpt_path last to go on with it, "
+                    "--replace to lose it and start anew, or another --out"
                 )
             return None
         path = last if asked == "last" else Path(asked)
@@ -223,12 +245,20 @@ class FitCLI(LightningCLI):
         except (RuntimeError, KeyError) as error:
             if self.checkpoint is None or self.clock.started is not None:
                 raise
-            told = " ".join(str(error).split())  # torch tells tensors line by line
-            reason = told if len(told) <= 300 else told[:300] + " ..."
+            reason = ", ".join(self.changed) or _in_a_line(error)
+            if self.settings_before is not None:  # Lightning has written over them
+                (self.checkpoint.parent.parent / "config.yaml").write_bytes(self.settings_before)
             raise ValueError(
                 f"ckpt_path={self.checkpoint}: does not fit this configuration ({reason}): give "
                 "the one it was trained with, or start anew in another --out"
             ) from error
+        if self.checkpoint is not None and not self.clock.progress:  # no step was begun
+            warnings.warn(
+                f"nothing was left to train: {self.checkpoint} is at step "
+                f"{self.trainer.global_step} after {self.clock.seconds / 60:.1f} minutes; raise "
+                "--trainer.max_steps or --max_minutes",
+                stacklevel=2,
+            )
         export: Callable[[Path], Path] | None = getattr(self.model, "export", None)
         exported = None if export is None else str(export(self.out))
         return FitReport(
@@ -240,6 +270,12 @@ class FitCLI(LightningCLI):
             exported=exported,
             metrics={k: float(v) for k, v in self.trainer.logged_metrics.items()},
         )
+
+
+def _in_a_line(error: Exception) -> str:
+    """What an error says, cut short: torch tells tensors line by line."""
+    told = " ".join(str(error).split())
+    return told if len(told) <= 300 else told[:300] + " ..."
 
 
 def fit(

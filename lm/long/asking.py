@@ -200,3 +200,12 @@ def _chosen(reader: Reader, video: Parts, way: Long) -> Iterable[tuple[Part, flo
     if way.name == "recall":
         return remembered(video, reader, way.amount or BUDGET, way.block_tokens)
     return every_part(video)
+
+
+def check_rate(long: str | None, tokens_per_frame: float | None) -> None:
+    """Raise ValueError where a long video is asked for at a rate of its own."""
+    if long is not None and tokens_per_frame is not None:
+        raise ValueError(
+            f"tokens_per_frame={tokens_per_frame:g} with long={long}: a long video is read at the "
+            "rate the model was trained at; leave one of them out"
+        )
