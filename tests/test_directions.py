@@ -13,6 +13,7 @@ import torch
 from data.clip import Clip, Event
 from data.writing import write_video
 from kinolex import main
+from lm import commands
 from lm.document import Nothing, Task, Text, Time, Video
 from lm.drawing import Draw, Sampling
 from lm.grammar import Grammar
@@ -209,6 +210,15 @@ def test_chat_takes_lines(
     answers = [talk.ask("what colour is it?"), talk.ask("and how?")]
     assert len(shown.out.splitlines()) >= 2 or "\n" in "".join(answers)
     assert "none.mp4" in shown.err and "/show FILE and /forget" in shown.err
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("what colour is it?\nand how?\n"))
+    monkeypatch.setattr("sys.stdout", Closed())
+    with pytest.raises(BrokenPipeError):  # `main` ends quietly; it is no error of the talk
+        commands.chat([tmp_path / "clip.gif"], tmp_path / "m")
 
 
 @pytest.mark.parametrize("fps", [8.0, 4.0, 2.0])

@@ -158,10 +158,10 @@ def test_a_config_with_a_wrong_key_is_refused(tmp_path: Path) -> None:
 def test_what_a_run_would_replace_or_not_heed_is_told(run_folder: Path, tmp_path: Path) -> None:
     run(run_folder, tmp_path / "a", "--trainer.max_steps=1")
     kept = (tmp_path / "a" / "checkpoints" / "last.ckpt").read_bytes()
-    with pytest.raises(ValueError, match="holds a run: give --ckpt_path last .* --replace"):
+    with pytest.raises(ValueError, match="holds a run: give --ckpt_path last .* --restart"):
         run(run_folder, tmp_path / "a", "--trainer.max_steps=2")
     assert (tmp_path / "a" / "checkpoints" / "last.ckpt").read_bytes() == kept
-    again = run(run_folder, tmp_path / "a", "--trainer.max_steps=2", "--replace")
+    again = run(run_folder, tmp_path / "a", "--trainer.max_steps=2", "--restart")
     assert again.steps == 2
     with pytest.raises(ValueError, match="holds a run"):  # not what its config.yaml says
         run(run_folder, tmp_path / "a", f"--config={tmp_path / 'a' / 'config.yaml'}")

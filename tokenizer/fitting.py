@@ -98,7 +98,7 @@ class FitCLI(LightningCLI):
             help="Checkpoint to resume: a path, or last for OUT/checkpoints/last.ckpt",
         )
         parser.add_argument(
-            "--replace", action="store_true", help="Start anew where OUT holds a run, which is lost"
+            "--restart", action="store_true", help="Start anew where OUT holds a run, which is lost"
         )
         parser.add_argument(
             "--precision",
@@ -154,7 +154,7 @@ class FitCLI(LightningCLI):
         for part in (config.model, config.data):
             if "seed" in part and part.seed is None:
                 part.seed = int(config.seed_everything)
-        config.replace = False  # of this start alone, not of what is done with its config.yaml
+        config.restart = False  # of this start alone, not of what is done with its config.yaml
         self._compare_settings()
 
     def _compare_settings(self) -> None:
@@ -177,10 +177,10 @@ class FitCLI(LightningCLI):
     def _find_checkpoint(self, asked: str | None) -> Path | None:
         last = self.checkpoints / "last.ckpt"
         if asked is None:
-            if (last.exists() or previous(last).exists()) and not self.config.replace:
+            if (last.exists() or previous(last).exists()) and not self.config.restart:
                 raise ValueError(
                     f"out={self.out} holds a run: give --ckpt_path last to go on with it, "
-                    "--replace to lose it and start anew, or another --out"
+                    "--restart to lose it and begin again, or another --out"
                 )
             return None
         path = last if asked == "last" else Path(asked)

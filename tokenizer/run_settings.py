@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 # Where a run lies, how often it reports and how fast it is make no other run of it.
-FREE = ("out", "ckpt_path", "replace", "checkpoint_every", "data.workers", "trainer.logger")
+FREE = ("out", "ckpt_path", "restart", "checkpoint_every", "data.workers", "trainer.logger")
 FREE = (*FREE, "trainer.default_root_dir", "trainer.enable_", "trainer.log_every_n_steps")
 
 
