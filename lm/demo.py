@@ -154,7 +154,8 @@ def demo(
     if not stages.is_done("language"):
         left = stages.budget * (1 - REST_SHARE) - ledger.spent + ledger.seconds.get("language", 0.0)
         with stages.stage("language", "training the language model on the tokens"):
-            _fit_language(out / "lm", out / "tokens", max(PRECIOUS, left) / 60, seed)
+            minutes_left = round(max(PRECIOUS, left) / 60, 3)  # the same when it is resumed
+            _fit_language(out / "lm", out / "tokens", minutes_left, seed)
     if not stages.is_done("measure"):
         with stages.stage("measure", "measuring on held-out and unseen clips"):
             _measure(out, world, minutes, seed)

@@ -33,6 +33,7 @@ from lm.model import Sizes
 from lm.sequence import write
 from lm.tasks import Model
 from lm.time_figures import time_figures
+from lm.video_reader import BEAMS
 from tokenizer.progress import RunningCount
 from tokenizer.tokens import VideoTokens
 
@@ -97,6 +98,7 @@ def evaluate(
     protocol = {
         "clips": len(clips),
         "format": str(model.framing.main),
+        "captions": "greedy" if model.decoder.engine else f"{BEAMS} beams",
         **({} if tokens_per_frame is None else {"tokens_per_frame": f"{tokens_per_frame:g}"}),
         "films": f"T {films.video.temperature:g}, top-p {films.video.top_p:g}, "
         f"min-p {films.video.min_p:g}, "
@@ -145,7 +147,8 @@ def _captions(
 ) -> None:
     chosen = [i for i, clip in enumerate(clips) if clip.captions]
     said = model.caption_batch([tokens[i] for i in chosen], progress=count)
-    greedy = model.caption_batch([tokens[i] for i in chosen], beams=1)
+    searched = model.decoder.engine is None
+    greedy = model.caption_batch([tokens[i] for i in chosen], beams=1) if searched else said
     for i, text, word_by_word in zip(chosen, said, greedy, strict=True):
         judge_caption(text, clips[i], tally, "caption")
         own = Tally()
@@ -208,6 +211,7 @@ def _films(
     count: Told | None,
     candidates: int = 1,
     name: str = "generation",
+    beams: int | None = None,
 ) -> None:
     """Films of the clips' captions, read by the oracle and by the model's own captions."""
     prompts = [clip.caption for clip in clips]
@@ -223,7 +227,7 @@ def _films(
     for film, prompt in zip(made, prompts, strict=True):
         judge_film(film.frames, prompt, tally, name)
     seen = model.encode_batch(made, drawn.tokens_per_frame)
-    for said, clip in zip(model.caption_batch(seen), clips, strict=True):
+    for said, clip in zip(model.caption_batch(seen, beams=beams), clips, strict=True):
         own = Tally()
         judge_caption(said, clip, own, name)
         tally.add(f"{name}/by_own_captions", own.rights[f"{name}/exact"][0])
@@ -237,7 +241,8 @@ def _untrained(
     sizes = Sizes(**{name: getattr(model.decoder.config, name) for name in names})
     decoder = make_decoder(model.vocabulary, model.decoder.code_features, sizes, drawn.seed)
     tally = Tally()
-    _films(Model(decoder, model.vocabulary, model.codec), clips, drawn, tally, None)
+    untrained = Model(decoder, model.vocabulary, model.codec)
+    _films(untrained, clips, drawn, tally, None, beams=1)  # its texts have no end
     return {name: (tally.share(name), None) for name in tally.totals}
 
 

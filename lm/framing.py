@@ -18,6 +18,8 @@ from data.clip import Clip
 from data.sampling import TargetFps, Uniform, sample
 from lm.formats import VideoFormat
 
+MOMENT = 1.0  # seconds that a picture without a frame rate lasts
+
 
 @dataclass(frozen=True)
 class Framing:
@@ -30,7 +32,7 @@ class Framing:
     sizes: frozenset[tuple[int, int]]  # height, width in pixels
     rates: frozenset[Fraction | None]  # frames a second
     max_frames: int
-    images: bool = True  # whether single frames are among them
+    images: bool  # whether single frames are among them
 
     @classmethod
     def of(cls, formats: Sequence[VideoFormat]) -> Framing:
@@ -107,7 +109,8 @@ class Framing:
         begin = clip.timestamps[0]
         clip = replace(clip, timestamps=clip.timestamps - begin)
         if len(clip) == 1 and not self.images and self.main.fps is not None:
-            return self._held(clip, changes), begin.repeat(self.main.num_frames)
+            held = self._held(clip, changes)
+            return held, begin + held.timestamps * (MOMENT * float(self.main.fps) / len(held))
         if len(clip) == 1 or (self._known_rate(clip) and len(clip) <= self.max_frames):
             return clip, clip.timestamps + begin
         if self.main.fps is None:

@@ -26,7 +26,7 @@ from lm.training_cost import (
     operations_per_token,
 )
 from lm.vocabulary import SPECIALS
-from tokenizer.fitting import FitCLI, Precision, choose_precision, prepare
+from tokenizer.fitting import ParsedCLI, Precision, choose_precision, prepare
 
 GIB = 2**30
 CODE_FEATURES, PLACES, SUMMARY = 27, 80, 16  # of the codec that configs/tokenizer/base.yaml trains
@@ -92,16 +92,6 @@ class TrainingPlan:
         )
         foot = "GiB on each device; kept: by one forward pass for the backward pass"
         return Group(Text(head), table, "", Text(foot))
-
-
-class _Parsed(FitCLI):
-    """Reads a configuration as `fit` does and makes no trainer."""
-
-    def before_instantiate_classes(self) -> None:
-        pass
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        return None
 
 
 def plan_training(
@@ -189,7 +179,7 @@ def read_configs(config: Sequence[Path]) -> Any:
 
     argv = ["--data.shards=none", *(f"--config={file}" for file in config)]
     prog = "kinolex lm plan-training"
-    return prepare(LanguageTraining, ShardData, argv, prog, cli_class=_Parsed)
+    return prepare(LanguageTraining, ShardData, argv, prog, cli_class=ParsedCLI)
 
 
 def _shape(sizes: Sizes, num_pieces: int, codes: int) -> DecoderConfig:

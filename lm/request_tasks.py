@@ -253,7 +253,7 @@ TASKS = {
     "generate": RequestTask(
         {"out": TEXT},
         {"prompt": TEXT, "seconds": NUMBER, **_DRAWN, "top_k": WHOLE, "top_p": NUMBER}
-        | {"tokens_per_frame": NUMBER, "candidates": WHOLE, "negative": TEXT, "overlap": WHOLE},
+        | {RATE: NUMBER, "candidates": WHOLE, "negative": TEXT, "overlap": WHOLE},
         _each(_generate),
     ),
     "continue": RequestTask(

@@ -213,7 +213,7 @@ class LanguageTraining(LightningModule):
             return
         model = Model(decoder, self.data.vocabulary, self.codec)
         records = [corpus.record(i) for i in range(min(self.samples, len(corpus)))]
-        captions = model.caption_batch([record.tokens for record in records])
+        captions = model.caption_batch([record.tokens for record in records], beams=1)
         lines = [
             f"- {said}  \n  (truth: {record.captions[0] if record.captions else 'none'})"
             for said, record in zip(captions, records, strict=True)

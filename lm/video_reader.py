@@ -118,6 +118,8 @@ class VideoReader:
             beams: As `caption_batch`.
         """
         if long is not None:
+            if beams is not None:
+                raise ValueError(f"beams={beams} with long={long}: leave one of them out")
             return caption_long(self, video, long)
         return self.caption_batch([video], beams=beams)[0]
 

@@ -16,13 +16,11 @@ import torch
 from torch import Tensor
 
 from data.clip import Clip
-from data.errors import VideoError
 from data.source import Source, open_source
-from lm.framing import Framing
+from lm.framing import MOMENT, Framing
 from tokenizer.codec import Codec
 from tokenizer.tokens import VideoTokens
 
-MOMENT = 1.0  # seconds that a picture without a frame rate lasts
 Seen = Clip | VideoTokens | str | Path  # what can be shown to a model
 ROWS = 64  # clips encoded side by side
 
@@ -121,10 +119,6 @@ def as_clip(video: Clip | str | Path) -> Clip:
         return video
     from data.reading import read_clip
 
-    if Path(video).suffix == ".kvt":
-        raise VideoError(
-            video, "is a token file", f"make a video of it: kinolex decode {video} --out again.mp4"
-        )
     return read_clip(video)
 
 

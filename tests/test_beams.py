@@ -50,9 +50,9 @@ def test_the_best_beam_is_no_worse_than_greedy(
     greedy = beam_texts(model.decoder, model.grammar, prompts, 1, 12)
     lost = 0
 
-    def spy(found: list[list[Beam]], *more: Any) -> list[Beam]:
+    def spy(found: list[Beam], *more: Any) -> list[Beam]:
         nonlocal lost
-        lost += found[1][0].text not in [beam.text for beam in found[0]]
+        lost += found[-1].text not in [beam.text for beam in found[:-1]]
         return _ranked(found, *more)
 
     monkeypatch.setattr("lm.beams._ranked", spy)
@@ -79,6 +79,17 @@ def test_side_by_side_is_alone(model: Model, clips: list[Clip], prompts: list[li
             assert one.tokens == other.tokens
             assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-3)
     assert max(beam.tokens for beam in together[1]) <= 6 < together[0][0].tokens
+
+
+def test_of_one_text_in_two_spellings_the_better_counts() -> None:
+    a, again, b = Beam("a", -1.0, 2), Beam("a", -5.0, 4), Beam("b", -3.0, 2)
+    for found in ([a, again, b, a], [again, b, a], [b, again, a]):
+        assert _ranked(found, 2, 0.0) == [a, b]
+
+
+def test_nothing_is_found_after_no_prompts(model: Model) -> None:
+    assert beam_texts(model.decoder, model.grammar, [], 3, 12) == []
+    assert model.caption_batch([]) == []
 
 
 def test_captions_are_searched_for_by_default(model: Model, clips: list[Clip]) -> None:

@@ -10,6 +10,7 @@ from data.writing import write_video
 from kinolex import main
 from lm import commands, evaluate_command, film_commands
 from lm.tasks import Model
+from tokenizer.records import MAGIC
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,9 @@ def test_a_file_that_cannot_be_read_does_not_take_the_others_along(
     assert main(["caption", str(tmp_path / "bad.mp4"), *words]) == 2
     error = capsys.readouterr().err
     assert "bad.mp4" in error and error.count("\n") == 1
-    (tmp_path / "clip.kvt").write_bytes(b"KVT1")
+    (tmp_path / "clip.kvt").write_bytes(MAGIC + bytes(50))
     assert main(["caption", str(tmp_path / "clip.kvt"), *words]) == 2
-    assert "is a token file; make a video of it: kinolex decode" in capsys.readouterr().err
+    assert "it is a token file, of which `kinolex decode`" in capsys.readouterr().err
     assert main(["caption", str(video), str(tmp_path / "none.mp4"), *words]) == 2
     assert "none.mp4: no such file" in capsys.readouterr().err
 
@@ -71,6 +72,8 @@ def test_ask_and_recognize(saved: Path, video: Path) -> None:
 
 def test_every_rate_is_read(saved: Path, video: Path, model: Model) -> None:
     few = model.encode(video, 1.0)
+    assert model.caption(few) != model.caption(video)
+    assert model.ask(few, "what?") != model.ask(video, "what?")
     (said,) = commands.caption([video], saved, tokens_per_frame=1.0)
     assert str(said) == f"{video}: {model.caption(few)}"
     answer = commands.ask(video, "what?", saved, tokens_per_frame=1.0)

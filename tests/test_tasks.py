@@ -21,6 +21,7 @@ from lm.prompting import about_video
 from lm.sampling import read_prompt
 from lm.scoring import score_captions
 from lm.tasks import Model
+from lm.watching import Clock
 from tokenizer.codec import Codec
 
 
@@ -202,7 +203,8 @@ def test_a_frame_is_held_where_a_model_knows_clips_alone(model: Model) -> None:
     assert held.frames.shape == (4, 3, 16, 24) and bool((held.frames == 7).all())
     assert held.timestamps.tolist() == [0, 0.25, 0.5, 0.75]
     seen, had = framing.times(image)
-    assert seen.tolist() == held.timestamps.tolist() and had.tolist() == [0.0] * 4
+    assert seen.tolist() == held.timestamps.tolist() == had.tolist()
+    assert Clock.of(framing, image).as_seen(0.0) == 0.0
 
 
 def test_a_codec_of_another_model_is_refused(model: Model, tiny_codec: Codec) -> None:
@@ -216,6 +218,7 @@ def test_evaluation_scores_what_there_is(model: Model, clips: list[Clip]) -> Non
     found = evaluate(model, clips, progress=lambda n, total: done.append((n, total)))
     values = {figure.name: figure for figure in found.figures}
     assert {"caption_exact", "answer_all", "answer_colour", "recognition"} <= set(values)
+    assert found.protocol["captions"] == "4 beams" and "caption_exact_greedy" in values
     assert {"caption_cost", "video_cost", "video_cost_unprompted"} <= set(values)
     assert values["answer_colour"].n == 6
     assert values["answer_colour"].chance == pytest.approx(1 / 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -252,34 +253,75 @@ def test_a_checkpoint_of_another_network_is_refused(
     straight: tuple[Path, FitReport], tmp_path: Path
 ) -> None:
     checkpoint = straight[0] / "checkpoints" / "last.ckpt"
-    config = (straight[0] / "config.yaml").read_bytes()
     other = "--model.backbone.init_args.channels=16"
     with (
         pytest.warns(UserWarning, match=r"with other settings.*: .*channels=16 \(\d+ before\)"),
-        pytest.raises(ValueError, match=r"does not fit .*channels=16 \(\d+ before\)"),
+        pytest.raises(ValueError, match="does not fit .*size mismatch for codec"),
     ):
         run(tmp_path, f"--ckpt_path={checkpoint}", other)
-    assert (straight[0] / "config.yaml").read_bytes() == config
-    copy = tmp_path / "alone.ckpt"  # where nothing is known of its settings, torch's words
-    copy.write_bytes(checkpoint.read_bytes())
-    with pytest.raises(ValueError, match="does not fit .*size mismatch for codec"):
-        run(tmp_path / "other", f"--ckpt_path={copy}", other)
 
 
+MOVED = "ignore:The dirpath has changed"  # Lightning's, of a copied run
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("config.yaml", "metrics.csv")}
+
+
+@pytest.mark.filterwarnings("ignore:goes on from", MOVED)
+def test_a_resumption_that_takes_no_step_changes_no_file(
+    straight: tuple[Path, FitReport], tmp_path: Path
+) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(straight[0], own)
+    before = written(own)
+    assert b"\n0," in before["metrics.csv"]
+    last = ["--ckpt_path=last", "--trainer.val_check_interval=3"]
+    with pytest.raises(ValueError, match="does not fit"):
+        run(own, *last, "--model.backbone.init_args.channels=16")
+    assert written(own) == before
+    for enough in (["--trainer.max_steps=4"], ["--trainer.max_steps=-1", "--max_minutes=1e-9"]):
+        with pytest.warns(UserWarning, match="nothing was left to train: .* at step 6"):
+            assert run(own, *last, *enough).steps == 6
+        assert written(own) == before
+    assert run(own, *last, "--trainer.max_steps=7", "--trainer.max_epochs=9").steps == 7
+    assert written(own)["config.yaml"] != before["config.yaml"]
+
+
+@pytest.mark.filterwarnings(MOVED)
 def test_a_resumed_run_tells_what_is_other_than_before(
     straight: tuple[Path, FitReport], tmp_path: Path
 ) -> None:
-    """And that nothing is left to do; but not where it lies and how often it reports."""
-    checkpoint = f"--ckpt_path={straight[0] / 'checkpoints' / 'last.ckpt'}"
-    with pytest.warns(UserWarning) as told:
-        report = run(tmp_path, checkpoint, "--trainer.max_steps=4", "--data.batch_size=3",
-                     "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=3")  # fmt: skip
-    assert report.steps == 6
-    said = [str(warning.message) for warning in told]  # Lightning's too, of another folder
-    first, second = (text for text in said if text.startswith(("goes on", "nothing was left")))
-    assert "data.batch_size=3 (" in first and "trainer.max_steps=4 (6 before)" in first
-    assert "log_every" not in first and "out=" not in first
-    assert "nothing was left to train" in second and "step 6" in second
+    """But not where it lies and how often it reports."""
+    own = tmp_path / "run"
+    shutil.copytree(straight[0], own)
+    usual = ["--ckpt_path=last", "--trainer.val_check_interval=3"]
+    with pytest.warns(UserWarning, match="goes on") as told:
+        run(own, *usual, "--trainer.max_steps=7", "--data.batch_size=3",
+            "--trainer.log_every_n_steps=1", "--precision=32-true")  # fmt: skip
+    (text,) = (str(w.message) for w in told if str(w.message).startswith("goes on"))
+    assert "data.batch_size=3 (" in text and "trainer.max_steps=7 (6 before)" in text
+    assert not any(word in text for word in ("log_every", "out=", "ckpt_path", "precision"))
+
+
+def test_a_run_begun_again_cannot_go_on_from_the_one_that_was_lost(
+    straight: tuple[Path, FitReport], tmp_path: Path
+) -> None:
+    class Dying(Clock):
+        def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+            raise RuntimeError("killed")
+
+    own = tmp_path / "run"
+    shutil.copytree(straight[0], own)
+    with pytest.raises(ValueError, match="ckpt_path=last and restart"):
+        run(own, "--restart", "--ckpt_path=last")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tokenizer.fitting.Clock", Dying)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(own, "--restart")
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        run(own, "--ckpt_path=last")
+    assert not (own / "checkpoints" / "best.ckpt").exists()
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class Clock(Callback):
         self.progress = 0.0
         self.used = 0.0  # seconds before `started`
         self.started: float | None = None
+        self.begun = False  # whether a step was begun since this process started
 
     @property
     def state_key(self) -> str:
@@ -54,8 +55,11 @@ class Clock(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started = self._now()
+        if self._time_share(trainer) >= 1:  # resumed when its time was over
+            trainer.should_stop = True
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.begun = True
         steps = max(0, trainer.max_steps)  # -1 is Lightning's for no limit
         done = trainer.global_step / steps if steps else 0.0
         self.progress = min(1.0, max(done, self._time_share(trainer)))

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
-from zipfile import is_zipfile
 
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
@@ -24,14 +23,14 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 
 from tokenizer.arguments import plain_error
-from tokenizer.callbacks import Clock, FiniteGuard, KeptMetrics, LastCheckpoint, previous
-from tokenizer.run_settings import changed_settings
+from tokenizer.callbacks import Clock, FiniteGuard, KeptMetrics, LastCheckpoint
+from tokenizer.run_folder import RunFolder
 from tokenizer.running import Clock as ClockKind
 from tokenizer.time_bar import TimeBar
 
-SHARDED = ".metadata"  # the file that torch.distributed.checkpoint writes last
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 
 
@@ -133,13 +132,11 @@ class FitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config
-        self.out = Path(config.out)
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"out={self.out} is a file: give a folder for the run")
         if config.trainer.max_steps == 0:
             raise ValueError("trainer.max_steps=0: give at least one step, or leave it out")
-        self.checkpoints = self.out / "checkpoints"
-        self.checkpoint = self._find_checkpoint(config.ckpt_path)
+        self.folder = RunFolder(Path(config.out), config.ckpt_path, config.restart)
+        # Of this start alone, not of what is done with its config.yaml.
+        config.restart, config.ckpt_path = False, None
         if config.trainer.max_steps in (None, -1) and config.max_minutes is None:
             if config.trainer.max_epochs is None:
                 raise ValueError(
@@ -148,66 +145,30 @@ class FitCLI(LightningCLI):
         if config.trainer.precision is None:
             auto = config.precision == "auto"
             config.trainer.precision = choose_precision() if auto else config.precision
-        config.trainer.default_root_dir = str(self.out)
-        # Lightning has settled the run's seed by now. Links of the parser would do it too, but then
-        # neither could be given by itself.
-        for part in (config.model, config.data):
+        config.trainer.default_root_dir = str(self.folder.path)
+        self.spread_seed()
+        self.folder.tell_changes(self.parser.dump(config, skip_none=False, skip_validation=True))
+
+    def spread_seed(self) -> None:
+        """Give the run's seed to the parts that have none of their own.
+
+        Lightning has settled it by now. Links of the parser would do it too, but then neither could
+        be given by itself.
+        """
+        for part in (self.config.model, self.config.data):
             if "seed" in part and part.seed is None:
-                part.seed = int(config.seed_everything)
-        config.restart = False  # of this start alone, not of what is done with its config.yaml
-        self._compare_settings()
-
-    def _compare_settings(self) -> None:
-        """Tell which settings differ from those the checkpoint's run had."""
-        self.settings_before, self.changed = None, list[str]()
-        if self.checkpoint is None:
-            return
-        kept = self.checkpoint.parent.parent / "config.yaml"
-        if kept.is_file():
-            self.settings_before = kept.read_bytes()
-            now = self.parser.dump(self.config, skip_none=False, skip_validation=True)
-            self.changed = changed_settings(self.settings_before.decode(errors="replace"), now)
-        if self.changed:
-            warnings.warn(
-                f"goes on from {self.checkpoint} with other settings, unlike a run that was never "
-                f"stopped: {', '.join(self.changed)}",
-                stacklevel=2,
-            )
-
-    def _find_checkpoint(self, asked: str | None) -> Path | None:
-        last = self.checkpoints / "last.ckpt"
-        if asked is None:
-            if (last.exists() or previous(last).exists()) and not self.config.restart:
-                raise ValueError(
-                    f"out={self.out} holds a run: give --ckpt_path last to go on with it, "
-                    "--restart to lose it and begin again, or another --out"
-                )
-            return None
-        path = last if asked == "last" else Path(asked)
-        if not path.exists() and previous(path).is_dir():  # killed between two sharded ones
-            path = previous(path)
-        if not path.exists():
-            raise FileNotFoundError(
-                f"ckpt_path={asked}: no checkpoint {path}: leave --ckpt_path out to start anew, "
-                "or give the --out of the run to resume"
-            )
-        if not (is_zipfile(path) if path.is_file() else (path / SHARDED).is_file()):
-            raise ValueError(  # whole checkpoints are a zip file, or shards with metadata
-                f"ckpt_path={path}: not a checkpoint, or cut short: give one that this command "
-                "wrote, or leave --ckpt_path out to start anew"
-            )
-        return path
+                part.seed = int(self.config.seed_everything)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config: Any = self.config_init
         model = self.model
         self.clock = Clock(config.max_minutes, config.clock)
-        self.last = LastCheckpoint(self.checkpoints, config.checkpoint_every)
+        self.last = LastCheckpoint(self.folder.checkpoints, config.checkpoint_every)
         callbacks = [self.clock, FiniteGuard(), self.last, *(config.trainer.callbacks or [])]
         if (monitor := getattr(model, "monitor", None)) is not None:
             callbacks.append(
                 ModelCheckpoint(
-                    self.checkpoints,
+                    self.folder.checkpoints,
                     filename="best",
                     monitor=monitor,
                     mode=getattr(model, "monitor_mode", "min"),
@@ -222,47 +183,50 @@ class FitCLI(LightningCLI):
         if isinstance(every := config.trainer.val_check_interval, int):  # Lightning counts passes
             kwargs["val_check_interval"] = every * config.trainer.accumulate_grad_batches
         if config.trainer.logger is None:
-            if self.checkpoint is not None:
-                callbacks.append(KeptMetrics(self.out / "metrics.csv"))
+            out = self.folder.path
+            if self.folder.checkpoint is not None:
+                callbacks.append(KeptMetrics(out / "metrics.csv"))
             kwargs["logger"] = [
-                TensorBoardLogger(self.out, name="", version=""),
-                CSVLogger(self.out, name="", version=""),
+                TensorBoardLogger(out, name="", version=""),
+                CSVLogger(out, name="", version=""),
             ]
         return super().instantiate_trainer(**kwargs)
 
     def run(self) -> FitReport:
         """Train, then export; a run stopped by Ctrl-C exports what it has."""
-        if self.checkpoint is None:
-            for old in [*self.out.glob("events.out.tfevents.*"), self.out / "metrics.csv"]:
-                old.unlink(missing_ok=True)
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        checkpoint = self.folder.checkpoint
+        if checkpoint is None:
+            self.folder.clear()
+        self.folder.checkpoints.mkdir(parents=True, exist_ok=True)
         try:
-            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint)
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint)
         except SystemExit:
             if self.trainer.interrupted:  # before steps, where `LastCheckpoint` is not yet at work
                 raise KeyboardInterrupt from None
             raise
         except (RuntimeError, KeyError) as error:
-            if self.checkpoint is None or self.clock.started is not None:
+            if checkpoint is None or self.clock.begun:
                 raise
-            reason = ", ".join(self.changed) or _in_a_line(error)
-            if self.settings_before is not None:  # Lightning has written over them
-                (self.checkpoint.parent.parent / "config.yaml").write_bytes(self.settings_before)
+            told = " ".join(str(error).split())  # torch tells tensors line by line
+            reason = told if len(told) <= 300 else told[:300] + " ..."
             raise ValueError(
-                f"ckpt_path={self.checkpoint}: does not fit this configuration ({reason}): give "
+                f"ckpt_path={checkpoint}: does not fit this configuration ({reason}): give "
                 "the one it was trained with, or start anew in another --out"
             ) from error
-        if self.checkpoint is not None and not self.clock.progress:  # no step was begun
-            warnings.warn(
-                f"nothing was left to train: {self.checkpoint} is at step "
-                f"{self.trainer.global_step} after {self.clock.seconds / 60:.1f} minutes; raise "
-                "--trainer.max_steps or --max_minutes",
+        finally:
+            if checkpoint is not None and not self.clock.begun and self.trainer.is_global_zero:
+                self.folder.put_back()
+        if checkpoint is not None and not self.clock.begun:
+            rank_zero_warn(
+                f"nothing was left to train: {checkpoint} is at step {self.trainer.global_step} "
+                f"after {self.clock.seconds / 60:.1f} minutes; raise --trainer.max_steps or "
+                "--max_minutes",
                 stacklevel=2,
             )
         export: Callable[[Path], Path] | None = getattr(self.model, "export", None)
-        exported = None if export is None else str(export(self.out))
+        exported = None if export is None else str(export(self.folder.path))
         return FitReport(
-            out=str(self.out),
+            out=str(self.folder.path),
             steps=self.trainer.global_step,
             minutes=self.clock.seconds / 60,
             finished=not self.last.interrupted,
@@ -272,10 +236,14 @@ class FitCLI(LightningCLI):
         )
 
 
-def _in_a_line(error: Exception) -> str:
-    """What an error says, cut short: torch tells tensors line by line."""
-    told = " ".join(str(error).split())
-    return told if len(told) <= 300 else told[:300] + " ..."
+class ParsedCLI(FitCLI):
+    """Reads a configuration as `fit` does: model and data by their arguments, and no trainer."""
+
+    def before_instantiate_classes(self) -> None:
+        self.spread_seed()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        return None
 
 
 def fit(

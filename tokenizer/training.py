@@ -258,10 +258,10 @@ def configured(configs: Sequence[Path], prog: str) -> tuple[CodecTraining, ClipD
         configs: Layered in this order.
         prog: The command, for errors, which end it as those of `fit` do.
     """
-    from tokenizer.fitting import prepare
+    from tokenizer.fitting import ParsedCLI, prepare
 
     argv = ["--data.source=scenes:easy", *(f"--config={file}" for file in configs)]
-    cli = prepare(CodecTraining, ClipData, [*argv, "--trainer.max_steps=1"], prog)
+    cli = prepare(CodecTraining, ClipData, argv, prog, cli_class=ParsedCLI)
     return cli.model, cli.datamodule
 
 
