@@ -32,6 +32,8 @@ _SEEK_WORTH = 32  # frames to decode for nothing before a seek pays
 @contextmanager
 def open_stream(file: Media) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its main video stream."""
+    if file.is_token_file():  # some demuxers would take its bytes for pictures
+        raise VideoError(file.name, "is a token file", "`kinolex decode` makes a video of it")
     try:
         container = av.open(file.open(), "r", options={"protocol_whitelist": "file,pipe"})
     except (FFmpegError, ValueError) as error:

@@ -14,7 +14,6 @@ from data.errors import VideoError
 
 Readable = str | Path | bytes | BinaryIO
 BROKEN = "copy or download it again, or re-encode it"
-TOKENS = "it is a token file, of which `kinolex decode` makes a video"
 PIPED = (
     "an MP4 or MOV whose index comes last cannot be read from a pipe: give the file, or send "
     "Matroska, WebM or MPEG-TS"
@@ -51,11 +50,7 @@ class Media:
     @property
     def remedy(self) -> str:
         """What to do where nothing can be decoded."""
-        if isinstance(self.source, Forward):
-            return PIPED
-        return (
-            TOKENS if self.head().startswith(b"\x89KVT") else BROKEN
-        )  # as tokenizer.records has it
+        return PIPED if isinstance(self.source, Forward) else BROKEN
 
     def open(self) -> str | BinaryIO | Forward:
         """What `av.open` wants, from its beginning."""
@@ -87,6 +82,10 @@ class Media:
         assert not isinstance(self.source, Forward), "it has no end yet"
         opened = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
         return _last_bytes(opened, size)
+
+    def is_token_file(self) -> bool:
+        """Whether it is a .kvt file, as `tokenizer.records` writes it."""
+        return self.head(4) == b"\x89KVT"
 
     def is_cut_gif(self) -> bool:
         """Whether it is a GIF without its end mark, whose last picture is then half drawn."""

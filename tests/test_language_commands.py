@@ -55,7 +55,7 @@ def test_a_file_that_cannot_be_read_does_not_take_the_others_along(
     assert "bad.mp4" in error and error.count("\n") == 1
     (tmp_path / "clip.kvt").write_bytes(MAGIC + bytes(50))
     assert main(["caption", str(tmp_path / "clip.kvt"), *words]) == 2
-    assert "it is a token file, of which `kinolex decode`" in capsys.readouterr().err
+    assert "is a token file; `kinolex decode` makes a video of it" in capsys.readouterr().err
     assert main(["caption", str(video), str(tmp_path / "none.mp4"), *words]) == 2
     assert "none.mp4: no such file" in capsys.readouterr().err
 
