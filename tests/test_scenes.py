@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from data.scenes.draw import BRIGHTEST, background
 from data.scenes.plan import trace
 from data.scenes.spec import DIFFICULTIES, DIGITS, MOTIONS, MOVES, SHAPES, SPLITS
 from data.scenes.sprites import coverage
+from data.scenes.stories import make_plan
+from data.scenes.world import action_label
 
 
 def small(difficulty: str = "standard", **fields) -> Scenes:
@@ -270,3 +273,20 @@ def test_digits_join_the_shapes(tmp_path) -> None:
     (tmp_path / "text.csv.gz").write_bytes(b"no table")
     with pytest.raises(ValueError, match=r"text.csv.gz: not a gzipped table"):
         small(digits_from=tmp_path / "text.csv.gz")
+
+
+@pytest.mark.parametrize("difficulty", ["standard", "hard"])
+def test_a_label_does_not_tell_in_which_order_a_plan_lists_what_happens_at_once(
+    difficulty: str,
+) -> None:
+    """Nobody could see it."""
+    together = 0
+    for number in range(300):
+        plan = make_plan(0, "train", difficulty, number)
+        if plan.kind not in ("several", "race", "double"):
+            continue
+        turned = replace(plan.reading, things=plan.reading.things[::-1])
+        label = action_label(plan)
+        assert action_label(replace(plan, reading=turned)) == label
+        together += " and " in label
+    assert together > 30

@@ -19,7 +19,7 @@ from data.scenes.digits import digit_table, with_digits
 from data.scenes.draw import draw
 from data.scenes.language import captions_of, name
 from data.scenes.plan import Plan
-from data.scenes.spec import DIFFICULTIES, SPLITS
+from data.scenes.spec import DIFFICULTIES, MOTIONS, SPLITS
 from data.scenes.stories import make_plan
 
 
@@ -181,12 +181,17 @@ def events_of(plan: Plan, last: float) -> tuple[Event, ...]:
 
 
 def action_label(plan: Plan) -> str:
-    """The clip's action in canonical words: `then` between what follows, `and` between objects."""
+    """The clip's action in canonical words: `then` between what follows, `and` between objects.
+
+    What objects do at the same time has an order of its own, that of `MOTIONS`: the order in which
+    a plan lists its objects cannot be seen.
+    """
     if plan.kind == "hit":
         return "hits"
-    each = [" then ".join(thing.motions) for thing in plan.reading.things]
+    each = [thing.motions for thing in plan.reading.things]
     if plan.kind == "phases":
-        return each[0]
+        return " then ".join(each[0])
     if plan.kind == "relay":
-        return " then ".join(each[:2])
-    return " and ".join(dict.fromkeys(each))
+        return " then ".join(motion for motions in each[:2] for motion in motions)
+    together = sorted(set(each), key=lambda motions: [MOTIONS.index(m) for m in motions])
+    return " and ".join(" then ".join(motions) for motions in together)
