@@ -7,7 +7,6 @@ codec, model or pixel itself.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizer.command_line import Command, build_parser, print_json, print_result, with_values
+from tokenizer.telling import reason_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,37 +224,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except (ValueError, OSError, ModuleNotFoundError, MemoryError, RuntimeError) as error:
-        message = _reason(error)
+        message = reason_of(error)
         if debug or message is None:
             raise
         print(f"kinolex {name}: error: {message}", file=sys.stderr)
         return 2
-
-
-_REMEDIES = {
-    errno.ENOENT: "check the path",
-    errno.EACCES: "change its permissions or give another place",
-    errno.EPERM: "change its permissions or give another place",
-    errno.EROFS: "give a place that can be written to",
-    errno.ENOSPC: "make room or give another place",
-    errno.EDQUOT: "make room or give another place",
-    errno.ENAMETOOLONG: "give a shorter name",
-    errno.EEXIST: "give another name, or move that away",
-    errno.ENOTDIR: "one of its folders is a file, give another place",
-}
-
-
-def _reason(error: Exception) -> str | None:
-    """What a user is told of an error, in one line; None for one that is ours to mend."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return "not enough memory: give fewer or smaller clips (--height, --width, --num-frames)"
-    if isinstance(error, RuntimeError):
-        return None
-    if isinstance(error, OSError) and error.strerror:
-        place = "" if error.filename is None else f"{error.filename}: "
-        remedy = _REMEDIES.get(error.errno or 0)
-        return f"{place}{error.strerror.lower()}" + (f"; {remedy}" if remedy else "")
-    return " ".join(str(error).split())
 
 
 def _underscored(word: str) -> str:
