@@ -125,8 +125,8 @@ def caption(
         samples: Captions of each; more than one are drawn at random.
         temperature: How varied drawn captions are; 0 for the likeliest.
         seed: Of drawn captions.
-        beams: Captions kept side by side while the likeliest one is looked for; 1 takes the
-            likeliest word at each step. If left out 4, or 1 with long or an engine.
+        beams: Captions kept side by side while the likeliest one for its length is looked for; 1
+            takes the likeliest word at each step. If left out 4, or 1 with long or an engine.
         long: Captions with seconds, of a video of any length: chunks, keyframes, memory, window
             or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
@@ -265,19 +265,23 @@ def events(
     return [Happening(str(video), e.start, e.end, e.text) for e in loaded.events(video)]
 
 
-def chat(videos: list[Path], model: Path) -> None:
+def chat(videos: list[Path], model: Path, tokens_per_frame: float | None = None) -> None:
     """Talk about videos: a question a line, from the keyboard or a pipe, an answer a line.
 
-    What was said stays in mind until `/forget`; `/show FILE` shows a video more; an empty line or
-    the end of input ends it.
+    What was shown and said stays in mind, as much as the model's context holds, until `/forget`;
+    `/show FILE` shows a video more; an empty line or the end of input ends it.
 
     Example: kinolex chat clip.mp4 --model runs/demo/model
 
     Args:
         videos: Videos to begin with.
         model: Folder of a model.
+        tokens_per_frame: Read at most so many, so that more videos fit; the rate the model was
+            trained at if left out.
     """
-    talk = Model.load(model).chat(*videos)
+    talk = Model.load(model).chat()
+    for video in videos:
+        talk.show(video, tokens_per_frame)
     prompt = "> " if sys.stdin.isatty() else ""
     while True:
         try:
@@ -290,7 +294,7 @@ def chat(videos: list[Path], model: Path) -> None:
             if line == "/forget":
                 talk.forget()
             elif line.startswith("/show "):
-                talk.show(Path(line.removeprefix("/show ").strip()))
+                talk.show(Path(line.removeprefix("/show ").strip()), tokens_per_frame)
             elif line.startswith("/"):
                 print(f"{line.split()[0]}: there are /show FILE and /forget", file=sys.stderr)
             else:

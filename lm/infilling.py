@@ -92,17 +92,20 @@ def read_stills(model: Model, paths: Sequence[Path], times: Sequence[float] | No
         times: Second of each; None: spread over the model's whole length.
 
     Raises:
-        ValueError: as many times as images are wanted, increasing, from 0 on.
+        ValueError: a video among the images, or not as many times as images, increasing, from 0 on.
     """
     main = model.framing.main
-    frames = [
-        resize(read_clip(path).at(torch.tensor([0])), main.height, main.width) for path in paths
-    ]
+    read = [read_clip(path) for path in paths]
+    for path, clip in zip(paths, read, strict=True):
+        if len(clip) > 1:
+            raise ValueError(f"{path} has {len(clip)} frames: give images, one for each still")
+    frames = [resize(clip, main.height, main.width) for clip in read]
     seconds = spread_times(model, len(paths)) if times is None else torch.tensor(times).double()
     if len(seconds) != len(paths):
         raise ValueError(f"{len(seconds)} times for {len(paths)} stills: give one each")
     if seconds[0] < 0 or not bool((seconds.diff() > 0).all()):
-        raise ValueError(f"times {seconds.tolist()}: give seconds of 0 or more that increase")
+        told = ", ".join(f"{second:g}" for second in seconds.tolist())
+        raise ValueError(f"times {told}: give seconds of 0 or more that increase")
     return Clip(torch.cat([clip.frames for clip in frames]), seconds, source="stills")
 
 

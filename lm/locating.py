@@ -59,7 +59,7 @@ def describe(
     """What happens in a stretch of the video at the same place.
 
     Raises:
-        ValueError: a stretch that begins outside of the video, or a model not taught times.
+        ValueError: a stretch that is not in the video, or a model not taught times.
     """
     tokens, clocks = _read(model, videos)
     prompts = [
@@ -121,6 +121,8 @@ def _as_seen(time: Time, clock: Clock) -> Time:
         return Time(start)
     if not time.end > time.start:
         raise ValueError(f"end={time.end:g}: give one after the start, {time.start:g}")
+    if time.end > last + 0.001:
+        raise ValueError(f"end={time.end:g}: the video lasts from {first:g} to {last:g} s")
     return Time(start, max(clock.as_seen(time.end), start + 0.001))
 
 

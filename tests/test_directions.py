@@ -25,6 +25,7 @@ from lm.prompting import opened
 from lm.sampling import SEEDS, later_seed
 from lm.tasks import Model
 from lm.watching import Clock
+from tokenizer.command_line import visible
 
 TAUGHT = ("events", "fill", "talk")
 
@@ -69,7 +70,7 @@ def test_times_come_alike_alone_and_together(taught: Model, clips: list[Clip]) -
     together = locate(taught, clips, events)
     assert together == [taught.locate(c, e) for c, e in zip(clips, events, strict=True)]
     assert all(time.start >= 0 and (time.end is None or time.end > time.start) for time in together)
-    times = [Time(0.0, 0.25 * (i + 1)) for i in range(len(clips))]
+    times = [Time(0.0, min(1.0, 0.25 * (i + 1))) for i in range(len(clips))]
     said = describe(taught, clips, times)
     assert said == [taught.describe(c, t.start, t.end) for c, t in zip(clips, times, strict=True)]
 
@@ -191,6 +192,19 @@ def test_negative_prompts_lead_away(taught: Model) -> None:
     assert Nothing() == Nothing()
 
 
+def test_a_stretch_lies_in_the_video(taught: Model, clips: list[Clip]) -> None:
+    last = float(clips[0].timestamps[-1]) + 0.25  # when its last frame ends
+    assert isinstance(taught.describe(clips[0], 0.0, last), str)
+    with pytest.raises(ValueError, match="end=9: the video lasts from 0 to 1 s"):
+        taught.describe(clips[0], 0.0, 9.0)
+
+
+def test_a_video_is_no_still(taught: Model, clips: list[Clip], tmp_path: Path) -> None:
+    write_video(clips[0], tmp_path / "clip.gif")
+    with pytest.raises(ValueError, match=r"clip.gif has 4 frames: give images"):
+        read_stills(taught, [tmp_path / "clip.gif"])
+
+
 def test_chat_takes_lines(
     taught: Model,
     clips: list[Clip],
@@ -210,6 +224,12 @@ def test_chat_takes_lines(
     answers = [talk.ask("what colour is it?"), talk.ask("and how?")]
     assert len(shown.out.splitlines()) >= 2 or "\n" in "".join(answers)
     assert "none.mp4" in shown.err and "/show FILE and /forget" in shown.err
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("what colour is it?\n"))
+    commands.chat([tmp_path / "clip.gif"], tmp_path / "m", tokens_per_frame=1.0)
+    few = Model.load(tmp_path / "m").chat()
+    few.show(tmp_path / "clip.gif", 1.0)
+    assert capsys.readouterr().out == f"{visible(few.ask('what colour is it?'))}\n"
 
     class Closed(io.StringIO):
         def write(self, text: str) -> int:

@@ -304,17 +304,22 @@ def test_a_resumed_run_tells_what_is_other_than_before(
     assert not any(word in text for word in ("log_every", "out=", "ckpt_path", "precision"))
 
 
-def test_a_run_begun_again_cannot_go_on_from_the_one_that_was_lost(
+def test_a_run_begun_again_loses_the_old_one_with_its_first_step_not_before(
     straight: tuple[Path, FitReport], tmp_path: Path
 ) -> None:
     class Dying(Clock):
-        def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
             raise RuntimeError("killed")
 
     own = tmp_path / "run"
     shutil.copytree(straight[0], own)
+    files = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="ckpt_path=last and restart"):
         run(own, "--restart", "--ckpt_path=last")
+    for wrong in ("--data.source=nowhere", "--data.batch_size=0", "--model.block_frames=3"):
+        with pytest.raises((ValueError, OSError), match="nowhere|batch_size=0|block_frames=3"):
+            run(own, "--restart", wrong)
+        assert files.items() <= {p: p.read_bytes() for p in own.rglob("*") if p.is_file()}.items()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tokenizer.fitting.Clock", Dying)
         with pytest.raises(RuntimeError, match="killed"):
@@ -322,6 +327,7 @@ def test_a_run_begun_again_cannot_go_on_from_the_one_that_was_lost(
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         run(own, "--ckpt_path=last")
     assert not (own / "checkpoints" / "best.ckpt").exists()
+    assert len(list(own.glob("events.out.tfevents.*"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import csv
 import os
 import shutil
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -96,6 +96,22 @@ def progress_of(trainer: Trainer) -> float:
         if isinstance(callback, Clock):
             return callback.progress
     return min(1.0, trainer.global_step / trainer.max_steps) if trainer.max_steps > 0 else 0.0
+
+
+class FirstStep(Callback):
+    """Does something on the first rank when a run's first step begins: all that it needs is there.
+
+    Args:
+        act: What to do.
+    """
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act: Callable[[], None] | None = act
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if self._act is not None and trainer.is_global_zero:
+            self._act()
+        self._act = None
 
 
 class FiniteGuard(Callback):

@@ -26,7 +26,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from tokenizer.arguments import plain_error
-from tokenizer.callbacks import Clock, FiniteGuard, KeptMetrics, LastCheckpoint
+from tokenizer.callbacks import Clock, FiniteGuard, FirstStep, KeptMetrics, LastCheckpoint
 from tokenizer.run_folder import RunFolder
 from tokenizer.running import Clock as ClockKind
 from tokenizer.time_bar import TimeBar
@@ -164,7 +164,8 @@ class FitCLI(LightningCLI):
         model = self.model
         self.clock = Clock(config.max_minutes, config.clock)
         self.last = LastCheckpoint(self.folder.checkpoints, config.checkpoint_every)
-        callbacks = [self.clock, FiniteGuard(), self.last, *(config.trainer.callbacks or [])]
+        callbacks = [self.clock, FirstStep(self.folder.clear), FiniteGuard(), self.last]
+        callbacks += config.trainer.callbacks or []
         if (monitor := getattr(model, "monitor", None)) is not None:
             callbacks.append(
                 ModelCheckpoint(
@@ -195,8 +196,6 @@ class FitCLI(LightningCLI):
     def run(self) -> FitReport:
         """Train, then export; a run stopped by Ctrl-C exports what it has."""
         checkpoint = self.folder.checkpoint
-        if checkpoint is None:
-            self.folder.clear()
         self.folder.checkpoints.mkdir(parents=True, exist_ok=True)
         try:
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint)
@@ -214,7 +213,7 @@ class FitCLI(LightningCLI):
                 "the one it was trained with, or start anew in another --out"
             ) from error
         finally:
-            if checkpoint is not None and not self.clock.begun and self.trainer.is_global_zero:
+            if not self.clock.begun and self.trainer.is_global_zero:
                 self.folder.put_back()
         if checkpoint is not None and not self.clock.begun:
             rank_zero_warn(

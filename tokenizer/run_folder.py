@@ -68,6 +68,10 @@ class RunFolder:
             )
         written = path / "config.yaml", path / "metrics.csv"
         self._before = {file: file.read_bytes() for file in written if file.is_file()}
+        self._replaced: list[Path] = []
+        if asked is None:
+            self._replaced = [*self._kept_checkpoints(), self.checkpoints / "best.ckpt"]
+            self._replaced += path.glob("events.out.tfevents.*")
 
     def _kept_checkpoints(self) -> list[Path]:
         return [self._last, previous(self._last)]
@@ -106,11 +110,9 @@ class RunFolder:
             )
 
     def clear(self) -> None:
-        """Make room for a run that begins anew. Several processes may do it at once."""
-        for old in [*self._kept_checkpoints(), self.checkpoints / "best.ckpt"]:
+        """Remove what a run that begins anew replaces; for the moment it takes its first step."""
+        for old in self._replaced:
             shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
-        for old in [*self.path.glob("events.out.tfevents.*"), self.path / "metrics.csv"]:
-            old.unlink(missing_ok=True)
 
     def put_back(self) -> None:
         """Undo what a trainer writes before its first step, for a run that has taken none."""
