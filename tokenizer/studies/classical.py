@@ -40,7 +40,8 @@ class _Encoder:
     smallest: int = 2  # pixels a side; smaller clips are padded
     pixels: tuple[Pixels, ...] = ("yuv420p", "yuv444p")
     packet_filter: str = ""
-    own: str = ""  # x265's own parameters, which others are added to
+    params: str = ""  # the option that holds the library's own parameters
+    own: str = ""  # these, which others are added to
     careful_below: int = 0  # pixels; with a shorter side:
     careful: str = ""  # further parameters
     careful_step: int = 2  # pixels that sides are padded to multiples of
@@ -54,12 +55,18 @@ ENCODERS: dict[EncoderName, _Encoder] = {
         51,
         {"preset": "slow", "tune": "psnr"},
         packet_filter="filter_units=remove_types=6",  # SEI: x264's note about itself
+        params="x264-params",
+        # With fewer than 4 of its blocks a side its macroblock tree heeds memory that nobody wrote:
+        # other bits now and then, as the heap has it (checked with heaps full of small numbers).
+        careful_below=64,
+        careful="mbtree=0",
     ),
     "x265": _Encoder(
         "libx265",
         "mp4",
         51,
         {"preset": "medium", "tune": "psnr"},
+        params="x265-params",
         own="info=0:log-level=error:pools=none:frame-threads=1:wpp=0",
         # With its coding units of 64 pixels x265 4.2 reads and writes outside of small pictures:
         # other bits from run to run, now and then a crash. So it is steady (checked with memory
@@ -137,11 +144,12 @@ class ClassicalCoder:
         )
 
     def _options(self, careful: bool = False) -> dict[str, str]:
-        """Options of the encoder; x265's own parameters are one option among them."""
+        """Options of the encoder; its library's own parameters are one option among them."""
         settings, options = self._settings, dict(self._encoding.options)
-        own = [settings.own, settings.careful if careful else "", options.get("x265-params", "")]
-        if settings.own:
-            options["x265-params"] = ":".join(part for part in own if part)
+        given = options.get(settings.params, "")
+        own = [settings.own, settings.careful if careful else "", given]
+        if any(own):
+            options[settings.params] = ":".join(part for part in own if part)
         return options
 
     def _caution(self) -> dict[str, str]:
