@@ -99,7 +99,7 @@ def progress_of(trainer: Trainer) -> float:
 
 
 class FirstStep(Callback):
-    """Does something on the first rank when a run's first step begins: all that it needs is there.
+    """Does something once, on the first rank, when a run takes its first step.
 
     Args:
         act: What to do.
