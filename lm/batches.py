@@ -203,7 +203,7 @@ class Documents:
             return spelled.video
         choice = int(rng.integers(len(rates) + self.mixture.full))
         full = max(len(block) for block in spelled.tokens.codes)
-        if choice == len(rates) or rates[choice] >= full:
+        if choice >= len(rates) or rates[choice] >= full:
             return spelled.video
         return self.corpus.at_rate(index, rates[choice])
 

@@ -36,12 +36,24 @@ class Chat:
         Args:
             video: A clip, tokens, or the path of a file.
             tokens_per_frame: At most so many; fewer leave more of the context for words.
+
+        Raises:
+            ValueError: the video cannot be read, or leaves no room for a question; the talk stays
+                as it was.
         """
         shown = Video(self.model.encode(video, tokens_per_frame))
         if self.items and "talk" not in self.model.taught:
             raise ValueError(
                 "this model was taught to talk of one video, shown first: begin anew, or train it "
                 "with --data.mixture.talk 0.2"
+            )
+        taken = len(self._stream([*self.items, shown], "<question>"))
+        context = self.model.decoder.config.context
+        if taken >= context:
+            raise ValueError(
+                f"with this video the talk takes {taken} tokens, which leaves no room for a "
+                f"question (context {context}): show it at fewer tokens a frame, give a shorter "
+                "clip, or begin anew"
             )
         self.items.append(shown)
 
@@ -55,15 +67,15 @@ class Chat:
         if not any(isinstance(item, Video) for item in self.items):
             raise ValueError("no video was shown yet: show one, then ask")
         items = [*self.items, ask_of(question)]
-        prompt = opened(
-            self.model.vocabulary,
-            [Task("talk" if "talk" in self.model.taught else "watch"), *items],
-            "<answer>",
-        )
+        prompt = self._stream(items, "<answer>")
         (answer,) = complete(self.model, [prompt], self.draw, seed)
         assert isinstance(answer, Text)
         self.items = [*items, answer]
         return answer.text
+
+    def _stream(self, items: list[Item], mark: str) -> list[int]:
+        task = Task("talk" if "talk" in self.model.taught else "watch")
+        return opened(self.model.vocabulary, [task, *items], mark)
 
     def forget(self) -> None:
         """Begin anew."""

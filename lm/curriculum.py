@@ -1,4 +1,4 @@
-"""A curriculum: documents that are short, or clips at low rates, first.
+"""A curriculum: documents that are short, clips at low rates, or one direction more, first.
 
 Which stage a step is in follows from the step alone, as its documents do. Knows no trainer.
 """
@@ -20,11 +20,13 @@ class Stage:
     until: share of the run's steps after which it is over, 0 to 1.
     tokens: most tokens of a document; one that would be longer gives way to one of the next clip.
     rates: tokens a block at which clips are shown, in place of all the mixture's; none: as there.
+    generate: share of documents from caption to video, 0 to 1; None: the mixture's.
     """
 
     until: float
     tokens: int | None = None
     rates: tuple[int, ...] = ()
+    generate: float | None = None
 
 
 def check_stages(stages: List[Stage], num_steps: int) -> None:
@@ -66,7 +68,9 @@ class Curriculum:
         self.last = Documents(corpus, mixture, context=context, seed=seed)
         self.stages: list[tuple[float, Documents]] = []
         for stage in stages:
-            some = replace(mixture, rates=stage.rates, full=False) if stage.rates else mixture
+            some = replace(mixture, rates=stage.rates, full=0) if stage.rates else mixture
+            if stage.generate is not None:
+                some = replace(some, generate=stage.generate)
             limit = min(context, stage.tokens or context)
             self.stages.append((stage.until, Documents(corpus, some, context=limit, seed=seed)))
 

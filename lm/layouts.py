@@ -17,7 +17,7 @@ from lm.sequence import Span
 
 TAUGHT = ("events", "fill", "talk")
 SHARES = ("generate", "drop_caption", "fill", "drop_stills", "talk", "branch", "corrupt")
-COUNTS = ("captions", "questions", "events", "texts", "prompt_text", "prompt_video")
+COUNTS = ("captions", "questions", "events", "texts", "full", "prompt_text", "prompt_video")
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Mixture:
         as hard as if it came first, while the video is read once.
     prompt_text: loss weight of captions, questions and events that stand as prompts.
     prompt_video: loss weight of the video that stands before its texts.
-    rates: tokens a block at which clips are shown besides the full rate; each with equal chance.
-    full: show clips at the full rate, too; otherwise at `rates` alone.
+    rates: tokens a block at which clips are shown besides the full rate, each equally often.
+    full: times as often as at one of `rates` that clips are shown at the full rate; 0: never.
     corrupt: share of codes that are read as random ones while the true ones are still predicted, so
         that a model learns to go on from its own mistakes. Only codes that no text with a loss
         comes after: what is said of a video is true of what was seen.
@@ -58,7 +58,7 @@ class Mixture:
     prompt_text: float = 0.0
     prompt_video: float = 0.0
     rates: tuple[int, ...] = ()
-    full: bool = True
+    full: int = 1
     corrupt: float = 0.0
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ from lm.summary_sums import SummarySums, summaries_of
 if TYPE_CHECKING:
     from lm.positions import Places
 
+MOST_LAYERS = 1000  # several times what any model has; a mistyped number would be built for hours
 EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
 INPUTS = ("table.weight", "slots.weight", "code_map.weight", "summary_sums.weight")
 
@@ -77,6 +78,8 @@ class Sizes:
         for name in ("width", "layers", "heads", "kv_heads", "head_dim", "hidden", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
+        if self.layers > MOST_LAYERS:
+            raise ValueError(f"layers={self.layers}: give at most {MOST_LAYERS}")
         for name in ("rope_theta", "norm_eps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name):g}: give a number above 0")

@@ -92,6 +92,18 @@ def test_rates_are_mixed_and_named_in_the_header(corpus: Corpus, vocabulary: Voc
     assert kept == {(1, 1), (2, 2), (3, 3)}
 
 
+@pytest.mark.parametrize("full", [0, 1, 4])
+def test_the_full_rate_is_as_frequent_as_asked(
+    corpus: Corpus, vocabulary: Vocabulary, full: int
+) -> None:
+    whole = []
+    for sequence in draw_many(corpus, Mixture(rates=(1,), full=full)):
+        video = next(i for i in read(sequence, vocabulary).items if isinstance(i, Video))
+        whole.append(len(video.tokens.codes[0]) == 3)
+    share, spread = full / (1 + full), 3 * (full / (1 + full) ** 2 / len(whole)) ** 0.5
+    assert abs(np.mean(whole) - share) <= spread
+
+
 def test_a_video_longer_than_the_context_is_refused(corpus: Corpus) -> None:
     with pytest.raises(ValueError, match="raise the model's context"):
         Documents(corpus, context=8).draw(0, [0])

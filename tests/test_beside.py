@@ -18,6 +18,7 @@ from tokenizer.code_prior import CodePrior
 from tokenizer.codec import Codec
 from tokenizer.learning import Learner
 from tokenizer.losses import LossWeights
+from tokenizer.ordering import order_grid
 from tokenizer.perceptual import STAGES, Perceptual, load_perceptual, perceptual_distance
 from tokenizer.quantizer import FSQ
 from tokenizer.recipe import Recipe
@@ -172,24 +173,50 @@ def test_a_wrong_file_is_told(tmp_path: Path) -> None:
         load_perceptual(tmp_path / "y")
 
 
-def test_the_prior_sees_the_past_only_and_reaches_the_vectors() -> None:
+def test_the_prior_is_told_of_what_is_read_before() -> None:
     torch.manual_seed(0)
-    prior, table = CodePrior(2, 8), torch.randn(5, 2)
-    codes = torch.randint(5, (3, 6))
+    prior = CodePrior(2, 3, 8)
+    told, placed = torch.randn(1, 2, 3, 2), torch.randn(1, 4, 3, 3, 2)  # two blocks of 2x3x3
+    before = torch.cat(prior.foretell(told, placed), 1)
+    # As they are read: summary and grid of the first block, then of the second.
+    read = torch.tensor([0, 1, 2, *range(6, 24), 3, 4, 5, *range(24, 42)])
+    for step, place in enumerate(read.tolist()):
+        other, moved = told.clone(), placed.clone()
+        (other.view(-1, 2)[place] if place < 6 else moved.view(-1, 2)[place - 6]).add_(1.0)
+        after = torch.cat(prior.foretell(other, moved), 1)
+        changed = (after != before).any(1)[read]
+        assert not changed[: step + 1].any()
+        assert changed.any() or step == len(read) - 1
+
+
+def test_the_priors_loss_is_the_cross_entropy_and_reaches_read_and_foretold() -> None:
+    torch.manual_seed(0)
+    codec = small()
+    prior, table = CodePrior(2, 2, 8), codec.code_vectors()
+    codes = torch.randint(12, (2, 2, codec.slots_per_block(16, 16)))
     vectors = table[codes].requires_grad_()
-    prior(vectors, codes, table).backward()
-    assert vectors.grad is not None and bool(vectors.grad[:, :-1].any(2).all())
-    assert not vectors.grad[:, -1].any()  # the last token foretells nothing
+    order, grid = codec.ordering(16, 16), codec.grid(16, 16)
+    loss = prior(vectors, table, order, grid)
+    told, placed = codes.split((2, codes.shape[2] - 2), 2)
+    placed = placed[:, :, order.rank].reshape(2, 2 * grid[0], *grid[1:])
+    aim, sure = prior.foretell(table[told], table[placed])
+    far = (sure[:, None] * (table - aim[:, None]).square()).sum(2)
+    true = torch.cat([told.flatten(), placed.flatten()])
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(-far, true))
+    loss.backward()
+    assert vectors.grad is not None and bool(vectors.grad.any(3).all())
 
 
 def test_the_prior_learns_what_follows_what() -> None:
     torch.manual_seed(0)
-    prior, table = CodePrior(2, 16), torch.randn(5, 2)
-    codes = (torch.arange(12) + torch.arange(5)[:, None]) % 5
+    prior, table, order = CodePrior(2, 0, 16), torch.randn(5, 2), order_grid("interlaced", 1, 2, 3)
+    steps = torch.arange(4)[:, None] + torch.arange(6)  # a block's code at a place is the next of
+    codes = (steps[None] + torch.arange(5)[:, None, None]) % 5  # the one before it
+    tokens = codes[:, :, order.permutation]
     optimizer = torch.optim.Adam(prior.parameters(), 3e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        loss = prior(table[codes], codes, table)
+        loss = prior(table[tokens], table, order, (1, 2, 3))
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.5 * math.log(5)

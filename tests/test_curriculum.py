@@ -38,6 +38,17 @@ def test_stages_follow_each_other(corpus: Corpus, vocabulary: Vocabulary) -> Non
         assert torch.equal(got.ids, want.ids)
 
 
+def test_a_stage_has_its_own_share_of_films(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    stages = (Stage(until=0.5, generate=1.0), Stage(until=0.75, rates=(1,)))
+    documents = Curriculum(corpus, Mixture(rates=(2,), generate=0.0), stages, 4)
+    everyone = list(range(len(corpus)))
+    for step, films in enumerate([True, True, False, False]):
+        read = [Grammar(vocabulary).read(s.ids.tolist()) for s in documents.draw(step, everyone)]
+        assert all((document.items[0] == Task("film")) is films for document in read)
+    with pytest.raises(ValueError, match=r"mixture.generate=1.5: give a share"):
+        Curriculum(corpus, Mixture(), (Stage(until=1, generate=1.5),), 4)
+
+
 def test_long_clips_give_way(corpus: Corpus, vocabulary: Vocabulary) -> None:
     mixture = Mixture(generate=0.0, rates=(1,))
     limit = 12  # of a clip at one token a block, with its marks 10 tokens; at all three 14

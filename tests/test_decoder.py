@@ -331,6 +331,7 @@ def test_scores_are_the_log_likelihood(decoder: Decoder, vocabulary: Vocabulary)
     ("choice", "message"),
     [
         ({"layers": 0}, "layers=0: give at least 1"),
+        ({"layers": 10**9}, "layers=1000000000: give at most 1000"),
         ({"kv_heads": 0}, "kv_heads=0: give at least 1"),
         ({"rope_theta": 0.0}, "rope_theta=0: give a number above 0"),
         ({"norm_eps": float("nan")}, "norm_eps=nan: give a number above 0"),

@@ -105,6 +105,12 @@ def test_a_talk_is_one_stream(taught: Model, clips: list[Clip]) -> None:
         talk.ask("what colour is it? " * 60)
     with pytest.raises(ValueError, match="question is empty"):
         talk.ask(" ")
+    with pytest.raises(
+        ValueError, match=r"no room for a question \(context 400\): show it at fewer"
+    ):
+        for _ in range(60):
+            talk.show(clips[0])
+            before = list(talk.items)
     assert talk.items == before
     talk.forget()
     with pytest.raises(ValueError, match="no video was shown"):

@@ -63,7 +63,7 @@ class Beside(nn.Module):
             codec.code_vectors()  # raises where codes have none
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.prior = CodePrior(codec.quantizer.dim) if weights.prior else None
+            self.prior = CodePrior(codec.quantizer.dim, codec.summary) if weights.prior else None
             self.adversary = Adversary(gan_width, lecam) if weights.gan else None
         self.perceptual = None
         if weights.perceptual and perceptual_path is not None:
@@ -93,4 +93,6 @@ class Beside(nn.Module):
         """Add the prior's cross-entropy of the codes of a training pass, in nats a token."""
         if self.prior is not None:
             table = codec.code_vectors()
-            losses["prior"] = self.prior(out.vectors.flatten(0, 1), out.codes.flatten(0, 1), table)
+            height, width = out.pixels.shape[-2:]
+            order, grid = codec.ordering(height, width), codec.grid(height, width)
+            losses["prior"] = self.prior(out.vectors, table, order, grid)

@@ -1,10 +1,13 @@
-"""`CodePrior`: a small autoregressive model of a block's codes, trained beside a codec.
+"""`CodePrior`: a small autoregressive model of a clip's codes, trained beside a codec.
 
-Its loss reaches the encoder through the vectors it reads, so that codes become easier to foretell
-(after LARP, arXiv 2410.21264, where reconstruction paid for it: watch both). It knows code
-vectors, not codecs or language models.
+Its loss reaches the encoder both through the vectors it reads and through those it foretells, so
+that codes become easier to foretell (the first way is LARP's, arXiv 2410.21264, the second the
+rate of learned compression, arXiv 1809.02736; reconstruction pays for it: watch both). A language
+model reads a block's summary first, then its grid by time, rows and columns; so does this. It
+knows code vectors and where they stand, not codecs or language models.
 
-Legend: B blocks, N tokens of a block, D dimensions of a code vector, K codes.
+Legend: S clips, B blocks of each, N tokens of a block, M tokens in all, D dimensions of a code
+vector, K codes, W width, C numbers; T, h, w latents of a clip in time, rows and columns.
 """
 
 from __future__ import annotations
@@ -13,34 +16,90 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenizer.ordering import Ordering
+
 MOST_CODES = 2**14  # whose scores are computed for every token
+EARLIER = [(1, y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]  # the latents before, and around it
+NEAR = [(0, 1, -1), (0, 1, 0), (0, 1, 1), (0, 2, 0), (0, 0, 1), (0, 0, 2)]  # above and to the left
 
 
 class CodePrior(nn.Module):
-    """A recurrent network over a block's vectors that scores every code of the next token.
+    """Foretells each vector, and how surely, from neighbours read before it and the summary.
 
     Args:
         dim: Dimensions of a code vector.
+        summary: Tokens of a block before its grid's.
         width: Of the network.
     """
 
-    def __init__(self, dim: int, width: int = 64) -> None:
+    def __init__(self, dim: int, summary: int = 0, width: int = 64) -> None:
         super().__init__()
-        self.start = nn.Parameter(torch.zeros(dim))
-        self.read = nn.GRU(dim, width, batch_first=True)
-        self.aim = nn.Linear(width, dim + 1)  # a place among the code vectors, and how sure
+        self.summary = summary
+        self.near = nn.Linear(len(EARLIER + NEAR) * (dim + 1), width)
+        self.mix = nn.Linear(width, width)
+        if summary:
+            self.told = nn.Linear(summary * dim, width)
+            self.places = nn.Parameter(torch.zeros(summary, dim))
+            self.read = nn.GRU(3 * dim, width, batch_first=True)
+        self.aim = nn.Linear(width, 2 * dim)  # where among the code vectors, and how surely
 
-    def forward(self, vectors: Tensor, codes: Tensor, table: Tensor) -> Tensor:
-        """Mean cross-entropy of codes given those before them, in nats per token.
+    def forward(
+        self, vectors: Tensor, table: Tensor, ordering: Ordering, grid: tuple[int, int, int]
+    ) -> Tensor:
+        """Mean cross-entropy of codes given those before them, in nats a token.
 
         Args:
-            vectors: float (B, N, D), what the decoder sees, with gradients to the encoder.
-            codes: int64 (B, N).
+            vectors: float (S, B, N, D), those of codes, with gradients to the encoder.
             table: float (K, D), the vector of every code.
+            ordering: Of a block's tokens after the summary.
+            grid: A block's latents in time, rows and columns.
         """
-        first = self.start.expand(len(vectors), 1, -1)
         with torch.autocast(vectors.device.type, enabled=False):
-            seen, _ = self.read(torch.cat([first, vectors[:, :-1].float()], 1))
-            aim, sure = self.aim(seen).split((vectors.shape[2], 1), 2)
-            far = (aim.square().sum(2, keepdim=True) - 2 * aim @ table.T) + table.square().sum(1)
-            return F.cross_entropy((-F.softplus(sure + 1) * far).flatten(0, 1), codes.flatten())
+            told, placed = vectors.float().split((self.summary, vectors.shape[2] - self.summary), 2)
+            placed = placed[:, :, ordering.rank.to(vectors.device)].flatten(1, 2)
+            placed = placed.unflatten(1, (-1, *grid[1:]))  # (S, T, h, w, D)
+            aim, sure = self.foretell(told, placed)
+            true = torch.cat([told.flatten(0, 2), placed.flatten(0, 3)])
+            scores = 2 * (sure * aim) @ table.T - sure @ table.T.square()  # (M, K)
+            chosen = (sure * true * (2 * aim - true)).sum(1)
+            return (scores.logsumexp(1) - chosen).mean()
+
+    def foretell(self, told: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each vector is expected, and how surely: the weight of its squared distance.
+
+        Args:
+            told: float (S, B, summary, D).
+            placed: float (S, T, h, w, D).
+
+        Returns:
+            Two (M, D): first of all summaries, then of all latents, as they are given.
+        """
+        hidden, states = self.near(neighbours(placed)), []
+        if self.summary:
+            said = self.told(told.flatten(2))  # (S, B, W)
+            said = said.repeat_interleave(placed.shape[1] // told.shape[1], 1)
+            hidden = hidden + said[:, :, None, None]
+            states.append(self._summaries(told))
+        states.append(self.mix(F.silu(hidden)).flatten(0, 3))
+        aim, sure = self.aim(F.silu(torch.cat(states))).chunk(2, 1)
+        return aim, F.softplus(sure + 1)
+
+    def _summaries(self, told: Tensor) -> Tensor:
+        """States (S * B * summary, W) that foretell summaries (S, B, summary, D)."""
+        flat = told.flatten(1, 2)  # one sequence of all blocks of a clip
+        before = F.pad(flat[:, :-1], (0, 0, 1, 0))
+        same = F.pad(flat[:, : -self.summary], (0, 0, self.summary, 0))  # of the block before
+        places = self.places.repeat(told.shape[1], 1).expand_as(flat)
+        return self.read(torch.cat([before, same, places], 2))[0].flatten(0, 1)
+
+
+def neighbours(placed: Tensor) -> Tensor:
+    """What was read before each of latents (S, T, h, w, D), and whether there was: (.., C)."""
+    known = F.pad(placed, (0, 1), value=1.0)  # 0 beyond the edges
+    _, time, height, width, _ = known.shape
+    padded = F.pad(known, (0, 0, 2, 1, 2, 1, 1, 0))
+    parts = [
+        padded[:, 1 - t :, 2 - y : 2 - y + height, 2 - x : 2 - x + width][:, :time]
+        for t, y, x in EARLIER + NEAR
+    ]
+    return torch.cat(parts, -1)
