@@ -17,6 +17,8 @@ from torch import Tensor
 MAX_GUIDANCE = 100.0
 LEAST_TEMPERATURE = 1e-4  # below it scores overflow
 
+MIN_P = 0.1  # of codes; a high floor never begins a thing whose place is open (docs/log.md)
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -45,7 +47,7 @@ class Sampling:
     """How to draw every kind of token."""
 
     text: Draw = field(default_factory=lambda: Draw(temperature=0.0))  # marks too
-    video: Draw = field(default_factory=lambda: Draw(min_p=0.2))
+    video: Draw = field(default_factory=lambda: Draw(min_p=MIN_P))
     guidance: float = 1.0  # of video codes by words; 1: no twin without them
     context_guidance: float = 1.0  # of video codes by stills; 1: no twin without them
     rescale: float = 0.0  # of what guidance adds to the spread of logits, the share taken back

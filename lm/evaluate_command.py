@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data.atomic import check_writable
-from lm.drawing import Draw, Sampling
+from lm.drawing import MIN_P, Draw, Sampling
 from lm.evaluate import evaluate as evaluate_model
 from lm.figures import Evaluation, write_results
 from lm.parallel import check
@@ -26,7 +26,7 @@ def evaluate(
     guidance: float = 2.0,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    min_p: float = 0.2,
+    min_p: float = MIN_P,
     seed: int = 0,
     out: Path | None = None,
     strict: bool = False,

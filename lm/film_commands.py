@@ -12,7 +12,7 @@ from pathlib import Path
 from data import muxing
 from data.clip import Clip
 from data.writing import check_target, write_film, write_video
-from lm.drawing import Draw, Sampling
+from lm.drawing import MIN_P, Draw, Sampling
 from lm.infilling import read_stills
 from lm.rolling import Take
 from lm.tasks import Model
@@ -41,7 +41,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
-    min_p: float = 0.2,
+    min_p: float = MIN_P,
     tokens_per_frame: float | None = None,
     candidates: int = 1,
     negative: str | None = None,
@@ -101,7 +101,7 @@ def continue_(
     seed: int = 0,
     guidance: float = 2.0,
     temperature: float = 1.0,
-    min_p: float = 0.2,
+    min_p: float = MIN_P,
     overlap: int | None = None,
     parallel: int = 1,
     exact: bool = True,
@@ -153,7 +153,7 @@ def infill(
     context_guidance: float = 1.5,
     rescale: float = 0.0,
     temperature: float = 1.0,
-    min_p: float = 0.2,
+    min_p: float = MIN_P,
     parallel: int = 1,
     exact: bool = True,
 ) -> Film:

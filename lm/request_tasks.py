@@ -13,7 +13,7 @@ from typing import Any
 
 from data.clip import Clip
 from lm.document import Time
-from lm.drawing import Draw, Sampling
+from lm.drawing import MIN_P, Draw, Sampling
 from lm.infilling import read_stills
 from lm.locating import describe, list_events, locate
 from lm.long.answer import LongAnswer
@@ -211,7 +211,7 @@ def _infill(model: Model, request: Request) -> str:
 
 def _sampling(request: Request) -> Sampling:
     return Sampling(
-        video=Draw(request.get("temperature", 1.0), min_p=request.get("min_p", 0.2)),
+        video=Draw(request.get("temperature", 1.0), min_p=request.get("min_p", MIN_P)),
         guidance=request.get("guidance", 2.0),
         context_guidance=request.get("context_guidance", 1.5),
         rescale=request.get("rescale", 0.0),

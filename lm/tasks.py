@@ -14,7 +14,7 @@ from lm.chatting import Chat
 from lm.completing import Progress
 from lm.continuing import continue_clip, continue_stream
 from lm.document import Item
-from lm.drawing import Draw, Sampling
+from lm.drawing import MIN_P, Draw, Sampling
 from lm.generating import Asked, make_clips, make_stream
 from lm.infilling import infill
 from lm.interleaving import write_on
@@ -66,7 +66,7 @@ class Model(VideoReader):
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
-        min_p: float = 0.2,
+        min_p: float = MIN_P,
         tokens_per_frame: float | None = None,
         candidates: int = 1,
         negative: str | None = None,

@@ -13,7 +13,7 @@ from data.shards import ShardWriter, TokenShards
 from kinolex import main
 from lm.continuing import continue_stream
 from lm.corpus import make_vocabulary
-from lm.drawing import Draw, Sampling
+from lm.drawing import Sampling
 from lm.filming import plan_shot, shoot
 from lm.grammar import Grammar
 from lm.learning import code_features, make_decoder
@@ -177,7 +177,7 @@ def test_commands_write_what_python_makes(threes: Model, tmp_path: Path) -> None
     assert torch.equal(read_clip(tmp_path / "c.mkv").frames, anything.frames)
     longer = tmp_path / "b.mkv"
     assert main(["continue", str(tmp_path / "a.mkv"), "--out", str(longer), *words]) == 0
-    way = Sampling(video=Draw(min_p=0.2), guidance=1.5)
+    way = Sampling(guidance=1.5)
     expected = threes.continue_video(film, 4.25, None, 2, way, overlap=2)
     assert torch.equal(read_clip(longer).frames, expected.frames) and len(expected) == 34
 
