@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,6 +146,12 @@ def demo(
     stages = _Stages(ledger, 60 * minutes, console, names)
     world = f"scenes:{difficulty}"
 
+    if set(names) <= set(ledger.done):
+        made = datetime.fromtimestamp((out / "results.json").stat().st_mtime)
+        console.print(
+            f"{out} holds a finished demo of {made:%Y-%m-%d %H:%M}, which is shown again: with "
+            "--restart true (or another --out) the code of now makes one anew"
+        )
     if not stages.is_done("codec"):
         with stages.stage("codec", f"training the codec on {world}"):
             _fit_codec(out / "codec", world, minutes * CODEC_SHARE, seed)

@@ -48,7 +48,7 @@ class Tally:
 
 
 def judge_caption(text: str, clip: Clip, tally: Tally, prefix: str) -> None:
-    """Count a caption's slots and whether all of it is right.
+    """Count a caption's slots, each kind and all together, and whether all of it is right.
 
     Clips of made worlds are judged by meaning, others by the wording of their own captions.
     """
@@ -61,6 +61,7 @@ def judge_caption(text: str, clip: Clip, tally: Tally, prefix: str) -> None:
         marks = {slot: said.get(slot, "") == value for slot, value in truth["slots"].items()}
         for slot, right in marks.items():
             tally.add(f"{prefix}/{slot}", right)
+        tally.add(f"{prefix}/slots", sum(marks.values()), len(marks))
         tally.add(f"{prefix}/exact", all(marks.values()))
     elif "objects" in truth:
         from data.scenes import score_caption
@@ -88,6 +89,9 @@ def judge_film(frames: Tensor, prompt: str, tally: Tally, prefix: str) -> None:
 def _add_slots(score: Any, tally: Tally, prefix: str) -> None:
     for slot, total in score.total.items():
         tally.add(f"{prefix}/{slot}", score.right[slot], total)
+    tally.add(
+        f"{prefix}/slots", sum(score.right[slot] for slot in score.total), sum(score.total.values())
+    )
     tally.add(f"{prefix}/exact", score.exact)
 
 

@@ -245,6 +245,8 @@ def test_wrong_calls_say_what_is_right(codec: Codec) -> None:
         codec.encode(frames, 9)
     with pytest.raises(ValueError, match="give uint8"):
         codec.encode(frames.float())
+    with pytest.raises(TypeError, match="'a.mp4' is no clip: read a file first"):
+        codec.encode("a.mp4")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="0 frames"):
         codec.encode(frames[:0])
     with pytest.raises(ValueError, match="2 rates for 1 clips"):

@@ -92,7 +92,8 @@ def test_the_tour(tmp_path: Path) -> None:
     page = (tmp_path / "runs/demo/report.html").read_text()
     assert "data:image/gif;base64" in page and "://" not in page  # ':' is not in base64
     before = (tmp_path / "runs/demo/results.json").stat().st_mtime_ns
-    run("demo", "--minutes", "0.2", "--out", "runs/demo")  # nothing left to do
+    again = run("demo", "--minutes", "0.2", "--out", "runs/demo")  # nothing left to do
+    assert "holds a finished demo" in again and "--restart true" in again
     assert (tmp_path / "runs/demo/results.json").stat().st_mtime_ns == before
     for line in LINES:
         if "runs/demo/model" in line:

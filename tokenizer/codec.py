@@ -245,6 +245,7 @@ class Codec(nn.Module):
 
         Raises:
             ValueError: More than one rate, or one that this clip cannot have.
+            TypeError: a path in place of a clip.
         """
         return self.choose_rate(clip, tokens_per_frame, **target).tokens
 
@@ -255,6 +256,10 @@ class Codec(nn.Module):
         **target: Unpack[Target],
     ) -> RateChoice:
         """Code one clip as `encode` does, and say what was reached and what choosing took."""
+        if not isinstance(clip, Clip | Tensor):
+            raise TypeError(
+                f"{clip!r} is no clip: read a file first, `data.reading.read_clip(path)`"
+            )
         frames, times = (
             (clip.frames, clip.timestamps[None]) if isinstance(clip, Clip) else (clip, None)
         )
