@@ -38,8 +38,8 @@ class Chat:
             tokens_per_frame: At most so many; fewer leave more of the context for words.
 
         Raises:
-            ValueError: the video cannot be read, or leaves no room for a question; the talk stays
-                as it was.
+            ValueError: the video cannot be read, or leaves no room for a question and its
+                answer; the talk stays as it was.
         """
         shown = Video(self.model.encode(video, tokens_per_frame))
         if self.items and "talk" not in self.model.taught:
@@ -47,13 +47,13 @@ class Chat:
                 "this model was taught to talk of one video, shown first: begin anew, or train it "
                 "with --data.mixture.talk 0.2"
             )
-        taken = len(self._stream([*self.items, shown], "<question>"))
+        taken = len(self._stream([*self.items, shown, ask_of("?")], "<answer>"))
         context = self.model.decoder.config.context
         if taken >= context:
             raise ValueError(
-                f"with this video the talk takes {taken} tokens, which leaves no room for a "
-                f"question (context {context}): show it at fewer tokens a frame, give a shorter "
-                "clip, or begin anew"
+                f"with this video and the shortest question the talk takes {taken} tokens, which "
+                f"leaves no room for an answer (context {context}): show it at fewer tokens a "
+                "frame, give a shorter clip, or begin anew"
             )
         self.items.append(shown)
 

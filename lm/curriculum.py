@@ -28,6 +28,14 @@ class Stage:
     rates: tuple[int, ...] = ()
     generate: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.tokens is not None and self.tokens < 1:
+            raise ValueError(f"curriculum tokens={self.tokens}: give 1 or more, or leave it out")
+        if any(rate < 1 for rate in self.rates):
+            raise ValueError(f"curriculum rates={list(self.rates)}: give 1 token a block or more")
+        if self.generate is not None and not 0 <= self.generate <= 1:
+            raise ValueError(f"curriculum generate={self.generate}: give a share, 0 to 1")
+
 
 def check_stages(stages: List[Stage], num_steps: int) -> None:
     """ValueError if a curriculum makes no sense for a run of this many steps, -1 for no limit."""

@@ -150,7 +150,8 @@ def demo(
         made = datetime.fromtimestamp((out / "results.json").stat().st_mtime)
         console.print(
             f"{out} holds a finished demo of {made:%Y-%m-%d %H:%M}, which is shown again: with "
-            "--restart true (or another --out) the code of now makes one anew"
+            "--restart true (or another --out) the code of now makes one anew",
+            markup=False,
         )
     if not stages.is_done("codec"):
         with stages.stage("codec", f"training the codec on {world}"):

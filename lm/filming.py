@@ -95,12 +95,12 @@ def plan_shot(
             f"seconds={seconds:g}: more than {most} {held}: "
             f"ask for at most {float(most / fmt.fps):g} s"
         )
-    frames = round(seconds * float(fmt.fps))
-    if frames < 1:
+    if seconds * float(fmt.fps) < 0.5:
         raise ValueError(
             f"seconds={seconds:g}: not half a frame at {float(fmt.fps):g} fps: ask for "
             f"{float(1 / fmt.fps):g} or more"
         )
+    frames = max(1, round(seconds * float(fmt.fps)))
     blocks = math.ceil(frames / block_frames)
     if blocks > trained:
         if trained < 2:

@@ -89,9 +89,7 @@ def judge_film(frames: Tensor, prompt: str, tally: Tally, prefix: str) -> None:
 def _add_slots(score: Any, tally: Tally, prefix: str) -> None:
     for slot, total in score.total.items():
         tally.add(f"{prefix}/{slot}", score.right[slot], total)
-    tally.add(
-        f"{prefix}/slots", sum(score.right[slot] for slot in score.total), sum(score.total.values())
-    )
+    tally.add(f"{prefix}/slots", sum(score.right.values()), sum(score.total.values()))
     tally.add(f"{prefix}/exact", score.exact)
 
 

@@ -68,6 +68,10 @@ class Mixture:
         for name in COUNTS:
             if getattr(self, name) < 0:
                 raise ValueError(f"mixture.{name}={getattr(self, name)}: give 0 or more")
+        if not isinstance(self.full, int) or isinstance(self.full, bool):
+            raise ValueError(f"mixture.full={self.full}: give a whole number")
+        if not (self.full or self.rates):
+            raise ValueError("mixture.full=0 without mixture.rates: give rates to show clips at")
         if any(rate < 1 for rate in self.rates):
             raise ValueError(f"mixture.rates={list(self.rates)}: give 1 token a block or more")
 

@@ -187,6 +187,11 @@ def test_the_prior_is_told_of_what_is_read_before() -> None:
         changed = (after != before).any(1)[read]
         assert not changed[: step + 1].any()
         assert changed.any() or step == len(read) - 1
+        if place in (0, 3):  # a summary reaches the later ones and all of its block's grid
+            later = [at for at in read[step + 1 :].tolist() if at < 6]
+            own = read.tolist()[3:21] if place == 0 else read.tolist()[24:]
+            after_of = set(read[changed].tolist())
+            assert after_of >= {*later, *own}
 
 
 def test_the_priors_loss_is_the_cross_entropy_and_reaches_read_and_foretold() -> None:
@@ -196,7 +201,7 @@ def test_the_priors_loss_is_the_cross_entropy_and_reaches_read_and_foretold() ->
     codes = torch.randint(12, (2, 2, codec.slots_per_block(16, 16)))
     vectors = table[codes].requires_grad_()
     order, grid = codec.ordering(16, 16), codec.grid(16, 16)
-    loss = prior(vectors, table, order, grid)
+    loss = prior(codes, vectors, table, order, grid)
     told, placed = codes.split((2, codes.shape[2] - 2), 2)
     placed = placed[:, :, order.rank].reshape(2, 2 * grid[0], *grid[1:])
     aim, sure = prior.foretell(table[told], table[placed])
@@ -205,6 +210,10 @@ def test_the_priors_loss_is_the_cross_entropy_and_reaches_read_and_foretold() ->
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(-far, true))
     loss.backward()
     assert vectors.grad is not None and bool(vectors.grad.any(3).all())
+    moved = table + 0.1 * torch.randn_like(table)  # as codebooks move that learn by averages
+    loss = prior(codes, table[codes], moved, order, grid)
+    far = (sure[:, None] * (moved - aim[:, None]).square()).sum(2)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(-far, true))
 
 
 def test_the_prior_learns_what_follows_what() -> None:
@@ -216,7 +225,7 @@ def test_the_prior_learns_what_follows_what() -> None:
     optimizer = torch.optim.Adam(prior.parameters(), 3e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        loss = prior(table[tokens], table, order, (1, 2, 3))
+        loss = prior(tokens, table[tokens], table, order, (1, 2, 3))
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.5 * math.log(5)

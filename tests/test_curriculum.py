@@ -1,5 +1,7 @@
 """What is drawn in which part of a run, and codes read as random ones."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -45,8 +47,12 @@ def test_a_stage_has_its_own_share_of_films(corpus: Corpus, vocabulary: Vocabula
     for step, films in enumerate([True, True, False, False]):
         read = [Grammar(vocabulary).read(s.ids.tolist()) for s in documents.draw(step, everyone)]
         assert all((document.items[0] == Task("film")) is films for document in read)
-    with pytest.raises(ValueError, match=r"mixture.generate=1.5: give a share"):
-        Curriculum(corpus, Mixture(), (Stage(until=1, generate=1.5),), 4)
+
+
+@pytest.mark.parametrize("wrong", [{"generate": 1.5}, {"rates": (-1,)}, {"tokens": 0}])
+def test_a_stage_names_what_is_wrong_with_it(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"curriculum {next(iter(wrong))}="):
+        Stage(until=1, **wrong)
 
 
 def test_long_clips_give_way(corpus: Corpus, vocabulary: Vocabulary) -> None:
@@ -118,6 +124,11 @@ def test_of_several_clips_only_those_after_the_last_text_change(
         Mixture(questions=-2)
     with pytest.raises(ValueError, match=r"rates=\[0\]"):
         Mixture(rates=(0,))
+    for full in (True, 1.5):
+        with pytest.raises(ValueError, match=f"full={full}: give a whole number"):
+            Mixture(rates=(1,), full=full)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="full=0 without mixture.rates"):
+        Mixture(full=0)
 
 
 def test_models_read_inputs_and_are_judged_by_ids(

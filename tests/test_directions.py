@@ -106,7 +106,7 @@ def test_a_talk_is_one_stream(taught: Model, clips: list[Clip]) -> None:
     with pytest.raises(ValueError, match="question is empty"):
         talk.ask(" ")
     with pytest.raises(
-        ValueError, match=r"no room for a question \(context 400\): show it at fewer"
+        ValueError, match=r"no room for an answer \(context 400\): show it at fewer"
     ):
         for _ in range(60):
             talk.show(clips[0])
@@ -115,6 +115,24 @@ def test_a_talk_is_one_stream(taught: Model, clips: list[Clip]) -> None:
     talk.forget()
     with pytest.raises(ValueError, match="no video was shown"):
         talk.ask("what colour is it?")
+
+
+def test_a_video_that_may_be_shown_may_be_asked_about(
+    taught: Model, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = [Task("talk"), Video(taught.encode(clips[0]))]
+    taken, config = len(opened(taught.vocabulary, video, "<question>")), taught.decoder.config
+    shown = []
+    for context in range(taken, taken + 8):
+        monkeypatch.setattr(taught.decoder, "config", replace(config, context=context))
+        try:
+            talk = taught.chat(clips[0])
+        except ValueError:
+            shown.append(False)
+        else:
+            assert isinstance(talk.ask("?"), str)
+            shown.append(True)
+    assert shown == sorted(shown) and True in shown and False in shown
 
 
 def test_a_talk_of_one_turn_is_a_question(model: Model, clips: list[Clip]) -> None:

@@ -154,6 +154,7 @@ def test_lower_rates_are_served(model: Model, clips: list[Clip]) -> None:
         (lambda m, c: m.generate("  "), "prompt is empty"),
         (lambda m, c: m.generate("a", seconds=-1), "positive length"),
         (lambda m, c: m.generate("a", seconds=0.01), "not half a frame at 4 fps: ask for 0.25"),
+        (lambda m, c: m.generate("a", seconds=0.124), "not half a frame"),
         (lambda m, c: m.generate("a", seconds=1e9), "ask for at most 5000 s"),
         (lambda m, c: m.generate("a", seconds=1e308), "ask for at most 5000 s"),
         (lambda m, c: m.generate("a", guidance=float("nan")), "guidance=nan: give 0"),

@@ -95,4 +95,4 @@ class Beside(nn.Module):
             table = codec.code_vectors()
             height, width = out.pixels.shape[-2:]
             order, grid = codec.ordering(height, width), codec.grid(height, width)
-            losses["prior"] = self.prior(out.vectors, table, order, grid)
+            losses["prior"] = self.prior(out.codes, out.vectors, table, order, grid)

@@ -3,8 +3,9 @@
 Its loss reaches the encoder both through the vectors it reads and through those it foretells, so
 that codes become easier to foretell (the first way is LARP's, arXiv 2410.21264, the second the
 rate of learned compression, arXiv 1809.02736; reconstruction pays for it: watch both). A language
-model reads a block's summary first, then its grid by time, rows and columns; so does this. It
-knows code vectors and where they stand, not codecs or language models.
+model reads a block's summary first, then its grid by time, rows and columns; so does this, but of
+the grid it sees the nearest alone, and before a summary nothing but earlier ones. It knows code
+vectors and where they stand, not codecs or language models.
 
 Legend: S clips, B blocks of each, N tokens of a block, M tokens in all, D dimensions of a code
 vector, K codes, W width, C numbers; T, h, w latents of a clip in time, rows and columns.
@@ -44,25 +45,40 @@ class CodePrior(nn.Module):
         self.aim = nn.Linear(width, 2 * dim)  # where among the code vectors, and how surely
 
     def forward(
-        self, vectors: Tensor, table: Tensor, ordering: Ordering, grid: tuple[int, int, int]
+        self,
+        codes: Tensor,
+        vectors: Tensor,
+        table: Tensor,
+        ordering: Ordering,
+        grid: tuple[int, int, int],
     ) -> Tensor:
         """Mean cross-entropy of codes given those before them, in nats a token.
 
         Args:
-            vectors: float (S, B, N, D), those of codes, with gradients to the encoder.
-            table: float (K, D), the vector of every code.
+            codes: int64 (S, B, N).
+            vectors: float (S, B, N, D), theirs, with gradients to the encoder.
+            table: float (K, D), the vector of every code; a codebook that learns by averages has
+                moved on since `vectors` were taken from it.
             ordering: Of a block's tokens after the summary.
             grid: A block's latents in time, rows and columns.
         """
         with torch.autocast(vectors.device.type, enabled=False):
-            told, placed = vectors.float().split((self.summary, vectors.shape[2] - self.summary), 2)
-            placed = placed[:, :, ordering.rank.to(vectors.device)].flatten(1, 2)
-            placed = placed.unflatten(1, (-1, *grid[1:]))  # (S, T, h, w, D)
-            aim, sure = self.foretell(told, placed)
+            vectors = vectors.float()
+            aim, sure = self.foretell(*self._as_read(vectors, ordering, grid))
+            rows = table[codes] + (vectors - vectors.detach())  # the table's, the encoder's pull
+            told, placed = self._as_read(rows, ordering, grid)
             true = torch.cat([told.flatten(0, 2), placed.flatten(0, 3)])
             scores = 2 * (sure * aim) @ table.T - sure @ table.T.square()  # (M, K)
             chosen = (sure * true * (2 * aim - true)).sum(1)
             return (scores.logsumexp(1) - chosen).mean()
+
+    def _as_read(
+        self, vectors: Tensor, ordering: Ordering, grid: tuple[int, int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Summaries (S, B, summary, D) and latents (S, T, h, w, D) of vectors (S, B, N, D)."""
+        told, placed = vectors.split((self.summary, vectors.shape[2] - self.summary), 2)
+        placed = placed[:, :, ordering.rank.to(vectors.device)].flatten(1, 2)
+        return told, placed.unflatten(1, (-1, *grid[1:]))
 
     def foretell(self, told: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
         """Where each vector is expected, and how surely: the weight of its squared distance.
