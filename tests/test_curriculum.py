@@ -1,6 +1,6 @@
 """What is drawn in which part of a run, and codes read as random ones."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -126,7 +126,7 @@ def test_of_several_clips_only_those_after_the_last_text_change(
         Mixture(rates=(0,))
     for full in (True, 1.5):
         with pytest.raises(ValueError, match=f"full={full}: give a whole number"):
-            Mixture(rates=(1,), full=full)  # type: ignore[arg-type]
+            Mixture(rates=(1,), full=cast(Any, full))
     with pytest.raises(ValueError, match="full=0 without mixture.rates"):
         Mixture(full=0)
 
