@@ -179,6 +179,8 @@ class Documents:
             second = self.corpus.spelled(other)
             parts = layouts.talk([(clip, video), (second, self._video(other, second, rng))], rng)
         elif rng.random() < self.mixture.generate or not clip.has_texts:
+            if (often := self.mixture.film_full) is not None:
+                video = self._video(index, clip, rng, often)
             parts = layouts.film(clip, video, rng)
         else:
             parts = layouts.watch(clip, video, self.context - 2, rng)
@@ -197,11 +199,14 @@ class Documents:
             branches=branches if any(branches) else None,
         )
 
-    def _video(self, index: int, spelled: Spelled, rng: np.random.Generator) -> Span:
+    def _video(
+        self, index: int, spelled: Spelled, rng: np.random.Generator, often: int | None = None
+    ) -> Span:
+        """The clip's video at a rate that is drawn, at the full one `often` times as often."""
         rates = self.mixture.rates
         if not rates:
             return spelled.video
-        choice = int(rng.integers(len(rates) + self.mixture.full))
+        choice = int(rng.integers(len(rates) + (self.mixture.full if often is None else often)))
         full = max(len(block) for block in spelled.tokens.codes)
         if choice >= len(rates) or rates[choice] >= full:
             return spelled.video

@@ -76,7 +76,9 @@ class Curriculum:
         self.last = Documents(corpus, mixture, context=context, seed=seed)
         self.stages: list[tuple[float, Documents]] = []
         for stage in stages:
-            some = replace(mixture, rates=stage.rates, full=0) if stage.rates else mixture
+            some = mixture
+            if stage.rates:
+                some = replace(mixture, rates=stage.rates, full=0, film_full=None)
             if stage.generate is not None:
                 some = replace(some, generate=stage.generate)
             limit = min(context, stage.tokens or context)

@@ -7,6 +7,7 @@ Knows spans and what they weigh. Knows no ids and no batches.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from lm.sequence import Span
 
 TAUGHT = ("events", "fill", "talk")
 SHARES = ("generate", "drop_caption", "fill", "drop_stills", "talk", "branch", "corrupt")
-COUNTS = ("captions", "questions", "events", "texts", "full", "prompt_text", "prompt_video")
+COUNTS = ("captions", "questions", "events", "texts", "prompt_text", "prompt_video")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Mixture:
     prompt_video: loss weight of the video that stands before its texts.
     rates: tokens a block at which clips are shown besides the full rate, each equally often.
     full: times as often as at one of `rates` that clips are shown at the full rate; 0: never.
+    film_full: that of documents from caption to video: pictures take more to draw than to read;
+        None: as often as the others.
     corrupt: share of codes that are read as random ones while the true ones are still predicted, so
         that a model learns to go on from its own mistakes. Only codes that no text with a loss
         comes after: what is said of a video is true of what was seen.
@@ -59,6 +62,7 @@ class Mixture:
     prompt_video: float = 0.0
     rates: tuple[int, ...] = ()
     full: int = 1
+    film_full: int | None = None
     corrupt: float = 0.0
 
     def __post_init__(self) -> None:
@@ -68,10 +72,21 @@ class Mixture:
         for name in COUNTS:
             if getattr(self, name) < 0:
                 raise ValueError(f"mixture.{name}={getattr(self, name)}: give 0 or more")
-        if not isinstance(self.full, int) or isinstance(self.full, bool):
-            raise ValueError(f"mixture.full={self.full}: give a whole number")
-        if not (self.full or self.rates):
-            raise ValueError("mixture.full=0 without mixture.rates: give rates to show clips at")
+        for name in ("full", "film_full"):
+            times = getattr(self, name)
+            if name == "film_full" and times is None:
+                continue
+            if not isinstance(times, int) or isinstance(times, bool) or times < 0:
+                raise ValueError(f"mixture.{name}={times}: give a whole number, 0 or more")
+            if not (times or self.rates):
+                raise ValueError(
+                    f"mixture.{name}=0 without mixture.rates: give rates to show clips at"
+                )
+        if self.film_full is not None and not self.rates:
+            warnings.warn(
+                f"mixture.film_full={self.film_full} has no effect: there are no mixture.rates",
+                stacklevel=3,
+            )
         if any(rate < 1 for rate in self.rates):
             raise ValueError(f"mixture.rates={list(self.rates)}: give 1 token a block or more")
 

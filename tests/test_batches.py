@@ -104,6 +104,20 @@ def test_the_full_rate_is_as_frequent_as_asked(
     assert abs(np.mean(whole) - share) <= spread
 
 
+def test_films_have_the_full_rate_as_often_as_asked_of_them(
+    corpus: Corpus, vocabulary: Vocabulary
+) -> None:
+    whole: dict[str, list[bool]] = {}
+    for sequence in draw_many(corpus, Mixture(rates=(1,), full=1, film_full=9)):
+        items = read(sequence, vocabulary).items
+        task = next(item.name for item in items if isinstance(item, Task))
+        video = next(item for item in items if isinstance(item, Video))
+        whole.setdefault(task, []).append(len(video.tokens.codes[0]) == 3)
+    film, watch = whole.pop("film"), [each for some in whole.values() for each in some]
+    assert abs(np.mean(film) - 0.9) <= 3 * (0.09 / len(film)) ** 0.5
+    assert abs(np.mean(watch) - 0.5) <= 3 * (0.25 / len(watch)) ** 0.5
+
+
 def test_a_video_longer_than_the_context_is_refused(corpus: Corpus) -> None:
     with pytest.raises(ValueError, match="raise the model's context"):
         Documents(corpus, context=8).draw(0, [0])

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from data.labels import ABSENT
 from tokenizer.adversary import Adversary, balance
 from tokenizer.backbone import ConvBackbone
 from tokenizer.code_prior import CodePrior
@@ -52,7 +53,11 @@ def noise(clips: int, seed: int = 0) -> Tensor:
 
 
 EVERYTHING = Recipe(
-    weights=LossWeights(gan=0.1, prior=0.1, perceptual=0.1), crop=0, gan_from=0.3, gan_width=4
+    weights=LossWeights(gan=0.1, prior=0.1, perceptual=0.1),
+    crop=0,
+    gan_from=0.3,
+    gan_width=4,
+    mistakes=0.5,
 )
 
 
@@ -194,6 +199,19 @@ def test_the_prior_is_told_of_what_is_read_before() -> None:
             assert after_of >= {*later, *own}
 
 
+def test_the_prior_hears_what_is_said_where_it_foretells_summaries() -> None:
+    torch.manual_seed(0)
+    prior = CodePrior(2, 3, 8, phrases=4)
+    told, placed = torch.randn(2, 2, 3, 2), torch.randn(2, 4, 3, 3, 2)
+    said = torch.tensor([[1, 0, 0, 1], [ABSENT] * 4])
+    heard = [torch.cat(prior.foretell(told, placed, each), 1) for each in (said, 0 * said, None)]
+    first = torch.arange(len(heard[0])) < 6  # the summaries of the first clip
+    assert torch.equal((heard[0] != heard[1]).any(1), first)
+    assert torch.equal(heard[1], heard[2])  # nothing is known of clips without captions
+    deaf = CodePrior(2, 3, 8)
+    assert torch.equal(*(deaf.foretell(told, placed, each)[0] for each in (said, None)))
+
+
 def test_the_priors_loss_is_the_cross_entropy_and_reaches_read_and_foretold() -> None:
     torch.manual_seed(0)
     codec = small()
@@ -229,6 +247,63 @@ def test_the_prior_learns_what_follows_what() -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.5 * math.log(5)
+    luck = torch.rand(5, 4, 6, generator=torch.Generator().manual_seed(0))
+    drawn = prior.draw(table[tokens], table, order, (1, 2, 3), luck)
+    right = (drawn == table[tokens]).all(-1).float().mean()
+    assert right > 0.75  # as they are drawn, each where it belongs
+
+
+def test_codes_are_drawn_as_often_as_the_prior_expects_them() -> None:
+    torch.manual_seed(0)
+    prior, table = CodePrior(2, 1, 8), 2 * torch.randn(5, 2)
+    order, grid, blocks = order_grid("interlaced", 1, 1, 2), (1, 1, 2), 1
+    vectors = table[torch.randint(5, (1, blocks, 3))]
+    told, placed = vectors[:, :, :1], vectors[:, :, 1:][:, :, order.rank].view(1, 1, 1, 2, 2)
+    aim, sure = (each[1:] for each in prior.foretell(told, placed))
+    chance = (-(sure[:, None] * (table - aim[:, None]).square()).sum(2)).softmax(1)  # (2, 5)
+    draws = torch.linspace(0, 1, 1001)[:-1]  # evenly
+    found = torch.stack(
+        [prior.draw(vectors, table, order, grid, each.expand(1, 1, 2)) for each in draws]
+    )
+    share = (found[:, 0, 0, :, None] == table).all(-1).float().mean(0)
+    torch.testing.assert_close(share, chance[order.permutation], rtol=0, atol=2e-3)
+
+
+def test_mistakes_are_of_the_grid_of_some_clips() -> None:
+    codec = small()
+    learner = Learner(codec, Recipe(weights=LossWeights(prior=0.1)))
+    codes = torch.randint(12, (64, 2, codec.slots_per_block(16, 16)))
+    vectors = codec.code_vectors()[codes].requires_grad_()
+
+    def seen(often: float) -> Tensor:
+        luck = torch.Generator().manual_seed(0)
+        return learner.beside.with_mistakes(vectors, codec, (16, 16), often, luck)
+
+    assert torch.equal(seen(0.0), vectors)
+    wrong = (seen(0.5) != vectors).any(-1)
+    assert not wrong[:, :, :2].any()
+    assert 16 < int(wrong.any(2).any(1).sum()) < 48
+    shares = (seen(1.0) != vectors).any(-1)[:, :, 2:].float().mean((1, 2))
+    assert shares.min() < 0.1 and shares.max() > 0.6
+    seen(1.0).sum().backward()
+    assert vectors.grad is not None
+    assert bool((vectors.grad[:, :, :2] == 1).all())
+    assert 0.2 < float(vectors.grad[:, :, 2:].mean()) < 0.8  # none where another code was seen
+
+
+def test_a_decoder_alone_learns_with_mistakes() -> None:
+    codec = small()
+    codec.train(False)
+    clip = noise(1, 5)
+    before = codec(clip).codes
+    how = Recipe(LossWeights(prior=0.1), crop=0, train="decoder", mistakes=0.5, average=0.0)
+    learner = Learner(codec, how)
+    assert learner.beside.prior is not None
+    start = {k: v.clone() for k, v in learner.beside.prior.state_dict().items()}
+    names = [set(learner.step(noise(4, s), s / 3).losses) for s in range(3)]
+    assert names == [{"l2", "l1", "prior"}] * 3
+    assert any(not torch.equal(v, start[k]) for k, v in learner.beside.prior.state_dict().items())
+    assert torch.equal(learner.finished()(clip).codes, before)
 
 
 def test_losses_that_cannot_be_had_are_refused() -> None:
@@ -239,3 +314,7 @@ def test_losses_that_cannot_be_had_are_refused() -> None:
         Learner(wide, Recipe(weights=LossWeights(prior=1.0)))
     with pytest.warns(UserWarning, match="lecam=1 has no effect: weights.gan is 0"):
         Learner(small(), Recipe(lecam=1))
+    with pytest.warns(UserWarning, match="mistakes=0.5 has no effect: weights.prior is 0"):
+        Learner(small(), Recipe(mistakes=0.5))
+    with pytest.raises(ValueError, match="mistakes=2: give a share, 0 to 1"):
+        Learner(small(), Recipe(mistakes=2))

@@ -41,12 +41,13 @@ def test_stages_follow_each_other(corpus: Corpus, vocabulary: Vocabulary) -> Non
 
 
 def test_a_stage_has_its_own_share_of_films(corpus: Corpus, vocabulary: Vocabulary) -> None:
-    stages = (Stage(until=0.5, generate=1.0), Stage(until=0.75, rates=(1,)))
-    documents = Curriculum(corpus, Mixture(rates=(2,), generate=0.0), stages, 4)
+    stages = (Stage(until=0.5, generate=1.0, rates=(1,)), Stage(until=0.75, rates=(1,)))
+    documents = Curriculum(corpus, Mixture(rates=(2,), generate=0.0, film_full=5), stages, 4)
     everyone = list(range(len(corpus)))
     for step, films in enumerate([True, True, False, False]):
         read = [Grammar(vocabulary).read(s.ids.tolist()) for s in documents.draw(step, everyone)]
         assert all((document.items[0] == Task("film")) is films for document in read)
+    assert rates(documents.draw(0, everyone), vocabulary) == {1}  # at the stage's rates alone
 
 
 @pytest.mark.parametrize("wrong", [{"generate": 1.5}, {"rates": (-1,)}, {"tokens": 0}])
@@ -127,8 +128,13 @@ def test_of_several_clips_only_those_after_the_last_text_change(
     for full in (True, 1.5):
         with pytest.raises(ValueError, match=f"full={full}: give a whole number"):
             Mixture(rates=(1,), full=cast(Any, full))
+            Mixture(rates=(1,), film_full=cast(Any, full))
+    with pytest.raises(ValueError, match="full=-1: give a whole number, 0 or more"):
+        Mixture(rates=(1,), full=-1)
     with pytest.raises(ValueError, match="full=0 without mixture.rates"):
         Mixture(full=0)
+    with pytest.warns(UserWarning, match="film_full=3 has no effect: there are no mixture.rates"):
+        Mixture(film_full=3)
 
 
 def test_models_read_inputs_and_are_judged_by_ids(

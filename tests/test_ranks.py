@@ -57,7 +57,10 @@ def learn(quantizer: Quantizer, rank: int, ranks: int) -> Result:
 RECIPES = {
     "crops, emphasis, tokens dropped": Recipe(crop=16, round_from=0.0, drop_from=0.0),
     "discriminators later": Recipe(
-        LossWeights(l2=0, l1=0, log_mse=1, gan=0.5, prior=0.1), crop=0, round_from=0.5, gan_from=0.5
+        LossWeights(l2=0, l1=0, log_mse=1, gan=0.5), crop=0, round_from=0.5, gan_from=0.5
+    ),
+    "a prior that draws mistakes": Recipe(
+        LossWeights(l2=0, l1=0, log_mse=1, prior=0.1), crop=0, round_from=0.3, mistakes=0.7
     ),
 }
 

@@ -9,7 +9,7 @@ Legend: S clips, T, H, W frames and pixels.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from tokenizer.adversary import Adversary, balance
 from tokenizer.blocks import Reconstruction
@@ -17,6 +17,7 @@ from tokenizer.code_prior import MOST_CODES, CodePrior
 from tokenizer.codec import Codec
 from tokenizer.losses import LossWeights
 from tokenizer.perceptual import load_perceptual
+from tokenizer.ranks import num_ranks, own_share
 
 JUDGES_ALONE = 0.05  # of the run: discriminators learn before the codec heeds them
 
@@ -63,7 +64,9 @@ class Beside(nn.Module):
             codec.code_vectors()  # raises where codes have none
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.prior = CodePrior(codec.quantizer.dim, codec.summary) if weights.prior else None
+            heard = 0 if codec.label_head is None else len(codec.label_head.phrases)
+            sizes = codec.quantizer.dim, codec.summary
+            self.prior = CodePrior(*sizes, phrases=heard) if weights.prior else None
             self.adversary = Adversary(gan_width, lecam) if weights.gan else None
         self.perceptual = None
         if weights.perceptual and perceptual_path is not None:
@@ -89,10 +92,45 @@ class Beside(nn.Module):
             losses["gan"] = balance(self.weights.total(losses), fooling, made) * fooling
         losses["discriminator"] = self.adversary.telling(target, made)
 
-    def add_prior(self, losses: dict[str, Tensor], codec: Codec, out: Reconstruction) -> None:
-        """Add the prior's cross-entropy of the codes of a training pass, in nats a token."""
+    def add_prior(
+        self, losses: dict[str, Tensor], codec: Codec, out: Reconstruction, said: Tensor | None
+    ) -> None:
+        """Add the prior's cross-entropy of the codes of a training pass, in nats a token.
+
+        `said`, int64 (S, P): the label head's phrases that are said of the clips; None: unknown.
+        """
         if self.prior is not None:
             table = codec.code_vectors()
             height, width = out.pixels.shape[-2:]
             order, grid = codec.ordering(height, width), codec.grid(height, width)
-            losses["prior"] = self.prior(out.codes, out.vectors, table, order, grid)
+            losses["prior"] = self.prior(out.codes, out.vectors, table, order, grid, said)
+
+    def with_mistakes(
+        self, vectors: Tensor, codec: Codec, size: tuple[int, int], often: float, luck: Generator
+    ) -> Tensor:
+        """Vectors (S, blocks, N, D) with codes of the grid that the prior drew in place of some.
+
+        Args:
+            vectors: Of the clips' codes.
+            codec: Theirs.
+            size: Pixels of height and width.
+            often: Share of clips that have some; each of these any share of its codes.
+            luck: Source of the draws.
+        """
+        assert self.prior is not None
+        clips, blocks, tokens, _ = vectors.shape
+        draw = own_share(torch.rand(2, clips * num_ranks(), generator=luck))
+        places = (2, blocks, tokens - codec.summary, clips * num_ranks())
+        draws = own_share(torch.rand(places, generator=luck))
+        some = (draw[0] < often).nonzero()[:, 0]
+        if not len(some):
+            return vectors
+        which, what = draws[..., some].permute(0, 3, 1, 2).to(vectors.device)  # (some, B, N') each
+        wrong = which < draw[1][some, None, None].to(vectors.device)
+        order, grid = codec.ordering(*size), codec.grid(*size)
+        some = some.to(vectors.device)
+        seen = vectors[some]
+        drawn = self.prior.draw(seen, codec.code_vectors(), order, grid, what)
+        told, placed = seen.split((codec.summary, tokens - codec.summary), 2)
+        placed = torch.where(wrong[..., None], drawn.to(placed.dtype), placed)
+        return vectors.index_copy(0, some, torch.cat([told, placed], 2))

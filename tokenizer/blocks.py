@@ -24,7 +24,7 @@ class Reconstruction:
 
     pixels: Tensor  # float (S, T, 3, H, W), -1 black to 1 white, not clamped
     codes: Tensor  # int64 (S, blocks, N), all codes whatever the counts kept
-    vectors: Tensor  # float (S, blocks, N, D), what the decoder saw of each code
+    vectors: Tensor  # float (S, blocks, N, D), of the codes
     quantizer_loss: Tensor  # scalar
 
 

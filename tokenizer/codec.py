@@ -10,7 +10,7 @@ Legend: S clips, B blocks, T, H, W frames and pixels, N places (tokens) of a blo
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -172,7 +172,11 @@ class Codec(nn.Module):
     # --- training: all blocks at once
 
     def forward(
-        self, frames: Tensor, counts: Tensor | None = None, rounding: bool = True
+        self,
+        frames: Tensor,
+        counts: Tensor | None = None,
+        rounding: bool = True,
+        change: Callable[[Tensor], Tensor] | None = None,
     ) -> Reconstruction:
         """Code and decode clips in parallel, with gradients.
 
@@ -180,8 +184,9 @@ class Codec(nn.Module):
             frames: uint8 (S, T, 3, H, W), any T, H and W.
             counts: int64 (S,), tokens kept of each of a clip's blocks; None keeps all.
             rounding: Whether vectors are rounded to codes.
+            change: What the decoder sees of the codes' vectors (S, blocks, N, D); None: them.
         """
-        return reconstruct(self, frames, counts, rounding)
+        return reconstruct(self, frames, counts, rounding, change)
 
     # --- streams
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,21 +128,28 @@ def training_losses(
     slots = codec.slots_per_block(*frames.shape[-2:])
     counts = draw_counts(len(frames), slots, progress, recipe, generator, codec.summary)
     rounding = progress >= recipe.round_from or not all_of_it
-    out = codec(frames, counts, rounding)
+    change = None
+    if beside is not None and beside.prior is not None and rounding and recipe.mistakes:
+        height, width = frames.shape[-2:]
+        size, often = (height, width), recipe.mistakes
+        change = partial(beside.with_mistakes, codec=codec, size=size, often=often, luck=generator)
+    out = codec(frames, counts, rounding, change)
     target, weights = to_float(frames), recipe.weights
     weight = emphasis(target, recipe.emphasis)
     losses = reconstruction_losses(out.pixels, target, weight, weights)
     if beside is not None:
         beside.add_perceptual(losses, out.pixels, target)
         beside.add_gan(losses, out.pixels, target, progress)
+    head = codec.label_head if weights.labels or weights.phrases else None
+    told = told if head is not None and told is not None and told.shape[1] > 0 else None
+    if beside is not None and rounding:
+        said = None if head is None or told is None else told[:, len(head.sizes) :]
+        beside.add_prior(losses, codec, out, said)
     if not all_of_it:
         return losses
-    if beside is not None and rounding:
-        beside.add_prior(losses, codec, out)
     if weights.quantizer:
         losses["quantizer"] = out.quantizer_loss
-    head = codec.label_head if weights.labels or weights.phrases else None
-    if head is not None and told is not None and told.shape[1] > 0:
+    if head is not None and told is not None:
         found = head.losses(out.vectors, told, counts)
         losses |= {name: loss for name, loss in found.items() if getattr(weights, name)}
     return losses
@@ -169,7 +177,7 @@ def trained_parameters(codec: Codec, recipe: Recipe) -> list[tuple[str, torch.nn
 def stand_beside(codec: Codec, recipe: Recipe, seed: int) -> Beside:
     """The networks beside a codec that a recipe's losses need."""
     weights = recipe.weights
-    if recipe.train == "decoder":
+    if recipe.train == "decoder" and not recipe.mistakes:
         weights = replace(weights, prior=0.0)
     return Beside(
         codec,

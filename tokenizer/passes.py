@@ -8,6 +8,7 @@ Legend: B blocks, T, H, W frames and pixels of a block, N tokens of a block, D o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def reconstruct(
-    codec: Codec, frames: Tensor, counts: Tensor | None, rounding: bool
+    codec: Codec,
+    frames: Tensor,
+    counts: Tensor | None,
+    rounding: bool,
+    change: Callable[[Tensor], Tensor] | None = None,
 ) -> Reconstruction:
     """Code and decode clips, all blocks side by side, with gradients; see `Codec.forward`."""
     clips, length, _, height, width = frames.shape
@@ -32,16 +37,17 @@ def reconstruct(
     quantized = to_codes(codec, x, Past(num_blocks), rounding)
     if counts is None:
         counts = torch.full((clips,), quantized.codes.shape[1])
+    vectors = quantized.quantized.unflatten(0, (clips, num_blocks))
+    seen = vectors if change is None else change(vectors)
     pixels = to_pixels(
         codec,
-        quantized.quantized,
+        seen.flatten(0, 1),
         counts.repeat_interleave(num_blocks),
         codec.grid(height, width),
         Past(num_blocks),
     )
     pixels = to_clips(pixels, num_blocks)
     codes = quantized.codes.unflatten(0, (clips, num_blocks))
-    vectors = quantized.quantized.unflatten(0, (clips, num_blocks))
     pixels = pixels[:, :length, :, :height, :width]
     return Reconstruction(pixels, codes, vectors, quantized.loss)
 

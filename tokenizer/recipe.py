@@ -49,6 +49,9 @@ class Recipe:
     """Moment from which tokens are dropped; 1 trains for the full rate only."""
     full_rate: float = 0.5
     """Share of clips that keep all their tokens once dropping has begun."""
+    mistakes: float = 0.0
+    """Share of clips that the decoder sees with some codes of the grid as the prior draws them, to
+    make the best of those that a language model gets wrong (as arXiv 2503.08354 does)."""
     gan_from: float = 0.8
     """Moment from which discriminators learn; shortly after, the codec is judged by them."""
     gan_width: int = 16
@@ -83,7 +86,7 @@ def check_recipe(codec: Codec, recipe: Recipe) -> None:
     for name in ("weight_decay", "emphasis", "lecam"):
         if not 0 <= getattr(recipe, name) < math.inf:
             raise ValueError(f"recipe.{name}={getattr(recipe, name)}: give 0 or more")
-    for name in ("crop_until", "round_from", "drop_from", "full_rate", "gan_from"):
+    for name in ("crop_until", "round_from", "drop_from", "full_rate", "gan_from", "mistakes"):
         if not 0 <= getattr(recipe, name) <= 1:
             raise ValueError(f"recipe.{name}={getattr(recipe, name)}: give a share, 0 to 1")
     for change in ineffective(recipe):
@@ -105,12 +108,14 @@ def ineffective(recipe: Recipe) -> list[str]:
         tell("recipe.crop is 0, clips are whole", "crops_per_clip", "crop_until", "whole_clips")
     if recipe.drop_from >= 1:
         tell("recipe.drop_from is 1, no tokens are dropped", "full_rate")
+    if not recipe.weights.prior:
+        tell("weights.prior is 0, nothing draws them", "mistakes")
     if not recipe.weights.gan:
         tell("weights.gan is 0", "gan_from", "gan_width", "gan_lr", "lecam")
     if not recipe.weights.perceptual:
         tell("weights.perceptual is 0", "perceptual_path")
     if recipe.train == "decoder":
-        if recipe.weights.prior:
+        if recipe.weights.prior and not recipe.mistakes:
             found.append("recipe.weights.prior has no effect: only the decoder is trained")
         tell("only the decoder is trained, codes are always rounded", "round_from")
     return found
