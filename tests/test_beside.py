@@ -122,7 +122,7 @@ def test_what_is_not_finite_leaves_means_and_codec_alone() -> None:
     judges = Adversary(2)
     judges.telling(torch.full((1, 2, 3, 8, 8), math.nan), torch.zeros(1, 2, 3, 8, 8))
     assert not judges.means.any()
-    learner = Learner(small(), replace(EVERYTHING, weights=LossWeights(gan=0.1)))
+    learner = Learner(small(), replace(EVERYTHING, weights=LossWeights(gan=0.1), mistakes=0.0))
     before = learner.codec.codec_id
     assert learner.beside.adversary is not None
     with torch.no_grad():
