@@ -128,6 +128,7 @@ def test_of_several_clips_only_those_after_the_last_text_change(
     for full in (True, 1.5):
         with pytest.raises(ValueError, match=f"full={full}: give a whole number"):
             Mixture(rates=(1,), full=cast(Any, full))
+        with pytest.raises(ValueError, match=f"film_full={full}: give a whole number"):
             Mixture(rates=(1,), film_full=cast(Any, full))
     with pytest.raises(ValueError, match="full=-1: give a whole number, 0 or more"):
         Mixture(rates=(1,), full=-1)
