@@ -173,14 +173,17 @@ class Documents:
             TooLong: the videos alone are longer than the context.
         """
         layouts, clip = self._layouts, self.corpus.spelled(index)
-        video = self._video(index, clip, rng)
+        often = self.mixture.full
+        video = self._video(index, clip, rng, often)
         if rng.random() < self.mixture.talk:
             other = int(rng.integers(len(self.corpus)))
             second = self.corpus.spelled(other)
-            parts = layouts.talk([(clip, video), (second, self._video(other, second, rng))], rng)
+            parts = layouts.talk(
+                [(clip, video), (second, self._video(other, second, rng, often))], rng
+            )
         elif rng.random() < self.mixture.generate or not clip.has_texts:
-            if (often := self.mixture.film_full) is not None:
-                video = self._video(index, clip, rng, often)
+            if self.mixture.film_full is not None:
+                video = self._video(index, clip, rng, self.mixture.film_full)
             parts = layouts.film(clip, video, rng)
         else:
             parts = layouts.watch(clip, video, self.context - 2, rng)
@@ -199,14 +202,12 @@ class Documents:
             branches=branches if any(branches) else None,
         )
 
-    def _video(
-        self, index: int, spelled: Spelled, rng: np.random.Generator, often: int | None = None
-    ) -> Span:
+    def _video(self, index: int, spelled: Spelled, rng: np.random.Generator, often: int) -> Span:
         """The clip's video at a rate that is drawn, at the full one `often` times as often."""
         rates = self.mixture.rates
         if not rates:
             return spelled.video
-        choice = int(rng.integers(len(rates) + (self.mixture.full if often is None else often)))
+        choice = int(rng.integers(len(rates) + often))
         full = max(len(block) for block in spelled.tokens.codes)
         if choice >= len(rates) or rates[choice] >= full:
             return spelled.video

@@ -82,9 +82,10 @@ class Mixture:
                 raise ValueError(
                     f"mixture.{name}=0 without mixture.rates: give rates to show clips at"
                 )
-        if self.film_full is not None and not self.rates:
+        changed = {"full": self.full != 1, "film_full": self.film_full is not None}
+        for name in [name for name, is_set in changed.items() if is_set and not self.rates]:
             warnings.warn(
-                f"mixture.film_full={self.film_full} has no effect: there are no mixture.rates",
+                f"mixture.{name}={getattr(self, name)} has no effect: there are no mixture.rates",
                 stacklevel=3,
             )
         if any(rate < 1 for rate in self.rates):

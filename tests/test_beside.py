@@ -17,12 +17,15 @@ from tokenizer.adversary import Adversary, balance
 from tokenizer.backbone import ConvBackbone
 from tokenizer.code_prior import CodePrior
 from tokenizer.codec import Codec
-from tokenizer.learning import Learner
+from tokenizer.label_head import LabelHead
+from tokenizer.learning import Learner, stand_beside, step_generator, training_losses
 from tokenizer.losses import LossWeights
 from tokenizer.ordering import order_grid
 from tokenizer.perceptual import STAGES, Perceptual, load_perceptual, perceptual_distance
 from tokenizer.quantizer import FSQ
 from tokenizer.recipe import Recipe
+
+Losses = dict[str, float]
 
 WIDTHS = (2, 3, 4, 4, 5)
 
@@ -288,7 +291,40 @@ def test_mistakes_are_of_the_grid_of_some_clips() -> None:
     seen(1.0).sum().backward()
     assert vectors.grad is not None
     assert bool((vectors.grad[:, :, :2] == 1).all())
-    assert 0.2 < float(vectors.grad[:, :, 2:].mean()) < 0.8  # none where another code was seen
+    other = (seen(1.0) != vectors).any(-1, keepdim=True)
+    assert torch.equal(vectors.grad != 0, ~other.expand_as(vectors))  # the right code keeps its own
+
+
+def losses_of(codec: Codec, recipe: Recipe, told: list[list[int]], progress: float) -> Losses:
+    beside = stand_beside(codec.train(), recipe, 0)
+    clips, luck = noise(len(told)), step_generator(0, 0)
+    found = training_losses(codec, clips, progress, recipe, luck, torch.tensor(told), beside)
+    return {name: float(value.detach()) for name, value in found.items()}
+
+
+def test_the_prior_of_a_training_hears_phrases_where_they_are_taught_and_nothing_else() -> None:
+    codec = small()
+    codec.label_head = LabelHead(2, 2, {"colour": ["blue", "red"]}, ["ring", "star"])
+
+    def prior(told: list[int], **weights: float) -> float:
+        recipe = Recipe(LossWeights(**{"prior": 0.1, "phrases": 0.1, **weights}), crop=0)
+        return losses_of(codec, recipe, [told], 0.4)["prior"]
+
+    assert prior([0, 1, 0]) == prior([1, 1, 0])  # labels are not heard
+    assert len({prior([0, *said]) for said in ((0, 0), (0, 1), (1, 0), (1, 1))}) == 4
+    assert prior([0, 0, 0]) == prior([ABSENT] * 3)
+    assert prior([0, 1, 0], phrases=0.0, labels=0.1) == prior([0, 0, 1], phrases=0.0, labels=0.1)
+
+
+def test_the_decoder_alone_sees_mistakes_once_the_prior_has_learned_a_while() -> None:
+    codec = small()
+    codec.label_head = LabelHead(2, 2, {"colour": ["blue", "red"]})
+    right, told = Recipe(LossWeights(prior=0.1, labels=0.1), crop=0), [[0], [1]]
+    wrong = replace(right, mistakes=1.0)
+    for progress in (0.1, 0.17):  # nothing is rounded yet; the prior has just begun
+        assert losses_of(codec, wrong, told, progress) == losses_of(codec, right, told, progress)
+    some, none = losses_of(codec, wrong, told, 0.4), losses_of(codec, right, told, 0.4)
+    assert {name for name in some if some[name] != none[name]} == {"l2", "l1"}
 
 
 def test_a_decoder_alone_learns_with_mistakes() -> None:
@@ -316,5 +352,12 @@ def test_losses_that_cannot_be_had_are_refused() -> None:
         Learner(small(), Recipe(lecam=1))
     with pytest.warns(UserWarning, match="mistakes=0.5 has no effect: weights.prior is 0"):
         Learner(small(), Recipe(mistakes=0.5))
+    never = Recipe(weights=LossWeights(prior=0.1), round_from=1, mistakes=0.5)
+    with pytest.warns(UserWarning) as told:
+        Learner(small(), never)
+    assert [str(each.message).split(" has no")[0] for each in told] == [
+        "recipe.mistakes=0.5",
+        "weights.prior=0.1",
+    ]
     with pytest.raises(ValueError, match="mistakes=2: give a share, 0 to 1"):
         Learner(small(), Recipe(mistakes=2))

@@ -134,8 +134,9 @@ def test_of_several_clips_only_those_after_the_last_text_change(
         Mixture(rates=(1,), full=-1)
     with pytest.raises(ValueError, match="full=0 without mixture.rates"):
         Mixture(full=0)
-    with pytest.warns(UserWarning, match="film_full=3 has no effect: there are no mixture.rates"):
-        Mixture(film_full=3)
+    for name in ("full", "film_full"):
+        with pytest.warns(UserWarning, match=f"{name}=3 has no effect: there are no mixture.rates"):
+            Mixture(**cast(Any, {name: 3}))
 
 
 def test_models_read_inputs_and_are_judged_by_ids(

@@ -93,15 +93,19 @@ def test_settings_without_effect_are_told() -> None:
 def test_a_training_reads_the_phrases_it_is_asked_to() -> None:
     def built(source: str, phrases: int, weight: float) -> CodecTraining:
         small = FactoredBackbone(channels=4, latent_channels=6, summary=2)
-        training = CodecTraining(small, recipe=Recipe(weights=LossWeights(phrases=weight)))
+        training = CodecTraining(
+            small, recipe=Recipe(weights=LossWeights(phrases=weight, prior=0.1))
+        )
         data = ClipData(source, 4, 16, 16, phrases=phrases)
         data.setup("fit")
         training._trainer = SimpleNamespace(datamodule=data)  # pyright: ignore  (a stand-in)
         training.configure_model()
         return training
 
-    head = built("scenes:standard", 20, 0.5).codec.label_head
+    training = built("scenes:standard", 20, 0.5)
+    head, prior = training.codec.label_head, training.beside.prior
     assert head is not None and len(head.phrases) == 20 and "speed" in head.classes
+    assert prior is not None and prior.phrases == 20
     head = built("scenes:standard", 0, 0.5).codec.label_head
     assert head is not None and not head.phrases
     with pytest.warns(UserWarning, match="data.phrases=20 has no effect: weights.phrases is 0"):

@@ -19,7 +19,7 @@ from tokenizer.losses import LossWeights
 from tokenizer.perceptual import load_perceptual
 from tokenizer.ranks import num_ranks, own_share
 
-JUDGES_ALONE = 0.05  # of the run: discriminators learn before the codec heeds them
+ALONE = 0.05  # of the run: discriminators and prior learn before the codec heeds what they say
 
 
 class Beside(nn.Module):
@@ -62,15 +62,24 @@ class Beside(nn.Module):
             )
         if weights.prior:
             codec.code_vectors()  # raises where codes have none
+        self.prior: CodePrior | None = None
+        self.stand_prior(codec, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            heard = 0 if codec.label_head is None else len(codec.label_head.phrases)
-            sizes = codec.quantizer.dim, codec.summary
-            self.prior = CodePrior(*sizes, phrases=heard) if weights.prior else None
             self.adversary = Adversary(gan_width, lecam) if weights.gan else None
         self.perceptual = None
         if weights.perceptual and perceptual_path is not None:
             self.perceptual = load_perceptual(perceptual_path)
+
+    def stand_prior(self, codec: Codec, seed: int) -> None:
+        """A new prior, if any, that hears the phrases the codec's label head is taught."""
+        if not self.weights.prior:
+            return
+        head = codec.label_head if self.weights.phrases else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            phrases = 0 if head is None else len(head.phrases)
+            self.prior = CodePrior(codec.quantizer.dim, codec.summary, phrases=phrases)
 
     def add_perceptual(self, losses: dict[str, Tensor], made: Tensor, target: Tensor) -> None:
         """Add the perceptual distance of pixels float (S, T, 3, H, W) to losses."""
@@ -87,7 +96,7 @@ class Beside(nn.Module):
         """
         if self.adversary is None or progress < self.gan_from:
             return
-        if progress >= self.gan_from + JUDGES_ALONE:
+        if progress >= self.gan_from + ALONE:
             fooling = self.adversary.fooling(made)
             losses["gan"] = balance(self.weights.total(losses), fooling, made) * fooling
         losses["discriminator"] = self.adversary.telling(target, made)
@@ -130,7 +139,8 @@ class Beside(nn.Module):
         order, grid = codec.ordering(*size), codec.grid(*size)
         some = some.to(vectors.device)
         seen = vectors[some]
-        drawn = self.prior.draw(seen, codec.code_vectors(), order, grid, what)
         told, placed = seen.split((codec.summary, tokens - codec.summary), 2)
-        placed = torch.where(wrong[..., None], drawn.to(placed.dtype), placed)
+        drawn = self.prior.draw(seen, codec.code_vectors(), order, grid, what).to(placed.dtype)
+        wrong &= ~drawn.isclose(placed).all(-1)  # the right code keeps its gradient
+        placed = torch.where(wrong[..., None], drawn, placed)
         return vectors.index_copy(0, some, torch.cat([told, placed], 2))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tokenizer.beside import Beside
+from tokenizer.beside import ALONE, Beside
 from tokenizer.blocks import to_float
 from tokenizer.codec import Codec
 from tokenizer.losses import emphasis, reconstruction_losses
@@ -129,7 +129,8 @@ def training_losses(
     counts = draw_counts(len(frames), slots, progress, recipe, generator, codec.summary)
     rounding = progress >= recipe.round_from or not all_of_it
     change = None
-    if beside is not None and beside.prior is not None and rounding and recipe.mistakes:
+    begun = progress >= ALONE + (recipe.round_from if all_of_it else 0.0)
+    if beside is not None and beside.prior is not None and begun and recipe.mistakes:
         height, width = frames.shape[-2:]
         size, often = (height, width), recipe.mistakes
         change = partial(beside.with_mistakes, codec=codec, size=size, often=often, luck=generator)
@@ -177,8 +178,8 @@ def trained_parameters(codec: Codec, recipe: Recipe) -> list[tuple[str, torch.nn
 def stand_beside(codec: Codec, recipe: Recipe, seed: int) -> Beside:
     """The networks beside a codec that a recipe's losses need."""
     weights = recipe.weights
-    if recipe.train == "decoder" and not recipe.mistakes:
-        weights = replace(weights, prior=0.0)
+    if recipe.train == "decoder":  # of what the prior hears, no draw of the grid knows
+        weights = replace(weights, phrases=0.0, prior=weights.prior if recipe.mistakes else 0.0)
     return Beside(
         codec,
         weights,

@@ -51,7 +51,7 @@ class Recipe:
     """Share of clips that keep all their tokens once dropping has begun."""
     mistakes: float = 0.0
     """Share of clips that the decoder sees with some codes of the grid as the prior draws them, to
-    make the best of those that a language model gets wrong (as arXiv 2503.08354 does)."""
+    make the best of those that a language model gets wrong (after arXiv 2503.08354)."""
     gan_from: float = 0.8
     """Moment from which discriminators learn; shortly after, the codec is judged by them."""
     gan_width: int = 16
@@ -110,6 +110,11 @@ def ineffective(recipe: Recipe) -> list[str]:
         tell("recipe.drop_from is 1, no tokens are dropped", "full_rate")
     if not recipe.weights.prior:
         tell("weights.prior is 0, nothing draws them", "mistakes")
+    if recipe.train == "all" and recipe.round_from >= 1:
+        cause = "recipe.round_from is 1, there are no codes"
+        tell(cause, "mistakes")
+        if recipe.weights.prior:
+            found.append(f"weights.prior={recipe.weights.prior:g} has no effect: {cause}")
     if not recipe.weights.gan:
         tell("weights.gan is 0", "gan_from", "gan_width", "gan_lr", "lecam")
     if not recipe.weights.perceptual:

@@ -111,7 +111,7 @@ class CodecTraining(LightningModule):
                 summary, regional = self.codec.summary, self.codec.backbone.regional
                 dim = self.codec.quantizer.dim
                 self.codec.label_head = LabelHead(summary, dim, classes, phrases, regional)
-            self.beside = stand_beside(self.codec, self.recipe, self.seed)  # its prior hears these
+            self.beside.stand_prior(self.codec, self.seed)  # it hears these
             self.average = Average(self.codec, self.recipe.average)
         self._head_fits = self._reads == (classes, phrases)
 
