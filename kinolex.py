@@ -284,6 +284,10 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         result = function(**options)
     if result is not None and _is_first_rank():
         print_json(result) if as_json else print_result(result)
+    if (
+        getattr(result, "finished", True) is False
+    ):  # a training that Ctrl-C ended, and that was kept
+        return 130
     return 2 if _has_failed(result) else 0
 
 

@@ -20,7 +20,7 @@ from tokenizer.encoding import TokenRecord, read_record
 from tokenizer.ordering import BlockLayout
 from tokenizer.tokens import VideoTokens
 
-CACHED_CLIPS = 100_000  # spelled records kept in memory, about 2 KB each
+CACHED_CLIPS = 8192  # spelled records kept in memory, 10 to 30 KB each; spelling one takes .5 ms
 
 
 class Records(Protocol):

@@ -6,6 +6,7 @@ its parts. It does not know where batches come from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -60,6 +61,28 @@ class Recipe:
     """Decay of averaged weights that are saved and evaluated in place of the last; 0: none."""
     checkpointing: bool = False
     """Compute blocks once more in the backward pass rather than keep what they computed."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.clip < math.inf:
+            raise ValueError(f"recipe.clip={self.clip}: give a number above 0")
+        rates, losses = ("lr", "matrix_lr"), ("structure", "text", "video", "ahead", "z_loss")
+        for name in (*rates, "weight_decay", *losses):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"recipe.{name}={getattr(self, name)}: give 0 or more")
+        if not any(self.weights):
+            raise ValueError(
+                "recipe.structure, text and video are all 0: give one of them a weight, or nothing "
+                "is learned"
+            )
+        if self.base_width is not None and self.base_width < 1:
+            raise ValueError(
+                f"recipe.base_width={self.base_width}: give at least 1, or leave it out to take "
+                "the rates as they are"
+            )
+        if not 0 <= self.average < 1:
+            raise ValueError(
+                f"recipe.average={self.average}: give a decay from 0 (none) to below 1"
+            )
 
     @property
     def weights(self) -> tuple[float, float, float]:

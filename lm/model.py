@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lm.positions import Places
 
 MOST_LAYERS = 1000  # several times what any model has; a mistyped number would be built for hours
+MOST_CONTEXT = 2**24  # likewise; a table of rotary positions is made for all of it
 EMBEDDING_STD = 0.5  # large beside the blocks' first outputs, so that these do not drown tokens
 INPUTS = ("table.weight", "slots.weight", "code_map.weight", "summary_sums.weight")
 
@@ -80,6 +81,8 @@ class Sizes:
                 raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
         if self.layers > MOST_LAYERS:
             raise ValueError(f"layers={self.layers}: give at most {MOST_LAYERS}")
+        if self.context > MOST_CONTEXT:
+            raise ValueError(f"context={self.context}: give at most {MOST_CONTEXT} tokens")
         for name in ("rope_theta", "norm_eps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name):g}: give a number above 0")
@@ -87,6 +90,11 @@ class Sizes:
             raise ValueError(f"heads={self.heads} is no multiple of kv_heads={self.kv_heads}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim}: rotary positions want an even number")
+        if self.rope_scaling is not None and not _scales(self.rope_scaling):
+            raise ValueError(
+                f"rope_scaling={self.rope_scaling}: give four numbers above 0 (factor, low "
+                "frequency factor, a higher one, original context), or leave it out"
+            )
         if self.ahead < 1:
             raise ValueError(f"ahead={self.ahead}: give 1 (the next code only) or more")
         if self.positions not in ("stream", "seconds"):
@@ -97,6 +105,15 @@ class Sizes:
             raise ValueError(
                 f"positions_per_second={self.positions_per_second:g}: give a number above 0"
             )
+
+
+def _scales(numbers: list[float]) -> bool:
+    """Whether these are numbers to scale rotary positions by."""
+    return (
+        len(numbers) == 4
+        and all(0 < number < math.inf for number in numbers)
+        and numbers[1] < numbers[2]
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

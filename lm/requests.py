@@ -1,21 +1,25 @@
 """Requests: many questions to one model from a JSONL file, their results in another.
 
 A line of requests is an object of a command's own settings, such as {"video": ..., "question":
-...}; a line of results is the request's number, the request, and its result or its error. A run
-that was stopped goes on where it was. Knows files, not what is asked.
+...}; a line of results is the request's number, the task and the model that answered, the request,
+and its result or its error. A run that was stopped goes on with what has no line yet. Knows files,
+not what is asked.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.atomic import full_disk_named
 from lm.completing import chunks
 from lm.request_tasks import TASKS, Request, RequestTask
 from lm.tasks import Model
+from tokenizer.identity import weights_hash
 from tokenizer.progress import progress_bar
 
 
@@ -36,33 +40,40 @@ def run_requests(task: str, jsonl: Path, out: Path, model: Path) -> Requested:
     Args:
         task: A command's name, one of `TASKS`.
         jsonl: The file of requests.
-        out: The file of results; lines that are there are not asked again.
+        out: The file of results; requests that have a line there, be it of an error, are not asked
+            again.
         model: Folder of a model.
 
     Raises:
         FileNotFoundError: No such file of requests, or no model.
-        ValueError: A line that is no request, named by its number; or `out` holds something else.
+        ValueError: A line that is no request or writes what another writes, named by its number; or
+            `out` is no regular file, or holds something else or results of another task or model.
     """
-    asked = list(_read(jsonl, TASKS[task]))
+    if out.exists() and not out.is_file():
+        raise ValueError(f"{out} is no regular file: give another --out")
+    asked = dict(enumerate(_read(jsonl, TASKS[task]), 1))
     if out.exists() and out.samefile(jsonl):
         raise ValueError(f"{out} holds the requests: give another --out")
-    done = _resume(out, asked)
-    loaded, failed = Model.load(model), sum("error" in line for line in done)
+    loaded = Model.load(model)
+    by = {"task": task, "model": weights_hash(loaded.decoder, loaded.codec.codec_id)[:12]}
+    done = _resume(out, asked, by)
+    left = [(number, request) for number, request in asked.items() if number not in done]
+    failed = sum("error" in line for line in done.values())
     with full_disk_named(out), out.open("ab") as file, progress_bar(task) as progress:
-        for part in chunks(list(enumerate(asked))[len(done) :], TASKS[task].rows):
+        for part in chunks(left, TASKS[task].rows):
             requests = [request for _, request in part]
             for (number, request), found in zip(
                 part, _answer(TASKS[task], loaded, requests), strict=True
             ):
                 failed += "error" in found
-                file.write(_line(number, request, found))
+                file.write(_line(number, by, request, found))
             file.flush()
-            progress(part[-1][0] + 1, len(asked))
+            progress(part[-1][0], len(asked))
     return Requested(str(out), len(asked), len(asked) - failed, failed, len(done))
 
 
-def _line(number: int, request: Request, found: Request) -> bytes:
-    line = {"line": number + 1, "request": request, **found}
+def _line(number: int, by: Mapping[str, str], request: Request, found: Request) -> bytes:
+    line = {"line": number, **by, "request": request, **found}
     return (json.dumps(line, ensure_ascii=False) + "\n").encode()
 
 
@@ -79,10 +90,17 @@ def _answer(task: RequestTask, model: Model, requests: Sequence[Request]) -> lis
 
 def _read(path: Path, task: RequestTask) -> Iterator[Request]:
     lines = path.read_bytes().split(b"\n")
+    written: dict[str, int] = {}  # by which line
     for number, line in enumerate(lines[:-1] if not lines[-1].strip() else lines, 1):
         try:
             request = _parsed(line)
             task.check(request)
+            if "out" in request:
+                first = written.setdefault(os.path.realpath(request["out"]), number)
+                if first != number:
+                    raise ValueError(
+                        f"out={request['out']!r} is what line {first} writes: give another"
+                    )
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
         yield request
@@ -94,7 +112,9 @@ def _parsed(line: bytes) -> Request:
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from None
     try:
-        request = json.loads(text)
+        request = json.loads(text, object_pairs_hook=_object)
+    except KeyError as error:
+        raise ValueError(f"key {error} stands there twice; drop one") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON ({error}); mend the line") from None
     try:
@@ -104,20 +124,40 @@ def _parsed(line: bytes) -> Request:
     return request
 
 
-def _resume(out: Path, asked: Sequence[Request]) -> list[Request]:
+def _object(pairs: list[tuple[str, Any]]) -> Request:
+    """An object of JSON whose keys differ; KeyError: the one that stands there twice."""
+    found: Request = {}
+    for key, value in pairs:
+        if key in found:
+            raise KeyError(key)
+        found[key] = value
+    return found
+
+
+def _resume(out: Path, asked: Mapping[int, Request], by: Mapping[str, str]) -> dict[int, Request]:
     """The results that are there, checked; a last line that was cut short is taken away."""
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        return []
+        return {}
     content = out.read_bytes()
     *lines, rest = content.split(b"\n")
     try:
-        done = [json.loads(line) for line in lines]
-        same = [line["request"] for line in done] == list(asked[: len(done)])
-    except (ValueError, KeyError, TypeError):
-        same, done = False, []
+        results = [json.loads(line) for line in lines]
+        done = {line["line"]: line for line in results}
+        same = len(done) == len(results)
+        same = same and all(line["request"] == asked[number] for number, line in done.items())
+    except (ValueError, KeyError, TypeError, RecursionError):
+        same, done = False, {}
+    for line in done.values() if same else ():
+        for key, ours in by.items():
+            if line.get(key) != ours:
+                theirs = line.get(key, "that it does not name")
+                raise ValueError(
+                    f"{out} holds results of a {key} {theirs}, this is {ours}: give another --out"
+                )
     if same and rest:  # the next result, cut short, or something of the user's
-        whole = _line(len(done), asked[len(done)], {})[:-2] if len(done) < len(asked) else b""
+        number = next((number for number in asked if number not in done), 0)
+        whole = _line(number, by, asked.get(number, {}), {})[:-2]
         same = rest.startswith(whole) if len(rest) > len(whole) else whole.startswith(rest)
     if not same:
         raise ValueError(f"{out} holds other things: give another --out, or remove it")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from data.order import ShuffledBatches, StepLoader
@@ -58,18 +59,26 @@ class ShardData(LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        if num_pieces < 0:
+            raise ValueError(f"data.num_pieces={num_pieces}: give 0 or more")
         self.shards, self.held_out_path = Path(shards), held_out
         self.batch_size, self.mixture, self.packing = batch_size, mixture, packing
         self.curriculum = curriculum
         self.num_pieces, self.watched = num_pieces, watched
         self.workers, self.seed = workers, seed or 0
         self.corpus: Corpus | None = None
+        self._missing: list[str] = []
         self.held_out: Corpus | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
         assert self.corpus is not None
         return self.corpus.vocabulary
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """What the mixture teaches that not every model learns, where the clips have it."""
+        return tuple(name for name in self.mixture.taught if name not in self._missing)
 
     @property
     def context(self) -> int:
@@ -108,6 +117,7 @@ class ShardData(LightningDataModule):
             pieces=self._kept_pieces(),
         )
         self.corpus = Corpus(records, vocabulary)
+        self._missing = self._without_clips(self.corpus)
         if self.held_out_path is not None:
             watched = _open_shards(self.held_out_path)
             theirs = read_record(*watched[0]).tokens.codec_id
@@ -119,6 +129,19 @@ class ShardData(LightningDataModule):
             self.held_out = Corpus(watched, vocabulary)
         elif self.trainer is not None:
             self.trainer.limit_val_batches = 0  # nothing to watch
+
+    def _without_clips(self, corpus: Corpus) -> list[str]:
+        """What the mixture would teach and no clip has, told in warnings."""
+        idle = []
+        for name, what in {"events": "events", "fill": "stills"}.items():
+            amount = getattr(self.mixture, name)
+            if amount and not any(getattr(corpus.record(i), what) for i in range(len(corpus))):
+                idle.append(name)
+                rank_zero_warn(
+                    f"mixture.{name}={amount} has no effect: no clip of {self.shards} has {what}",
+                    stacklevel=3,
+                )
+        return idle
 
     def train_dataloader(self) -> Passes:
         trainer = self.trainer

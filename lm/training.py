@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -112,6 +113,12 @@ class LanguageTraining(LightningModule):
     def configure_model(self) -> None:
         if self.decoder is not None:
             return
+        if self.sizes.ahead > (most := self.data.vocabulary.num_places):
+            rank_zero_warn(
+                f"sizes.ahead={self.sizes.ahead}: blocks have at most {most} codes, what would "
+                f"foretell more learns nothing; give at most {most}",
+                stacklevel=2,
+            )
         features = code_features(self.codec.code_vectors())
         self.decoder = make_decoder(
             self.data.vocabulary, features, self.sizes, self.seed, self.recipe.base_width
@@ -236,7 +243,7 @@ class LanguageTraining(LightningModule):
         with nullcontext() if self.average is None else self.average.applied_to(self.decoder):
             plain = self._plain()
         if self.trainer.is_global_zero:
-            taught = self.data.mixture.taught
+            taught = self.data.taught
             Model(plain, self.data.vocabulary, self.codec, taught).save(folder / "model")
         return folder / "model"
 

@@ -159,7 +159,7 @@ class VideoReader:
             beams = BEAMS if self.decoder.engine is None else 1
         if beams == 1:
             return self._say(prompts, GREEDY, 0, progress)
-        return [found[0].text for found in search(self, prompts, beams, progress=progress)]
+        return [found[0].text.strip() for found in search(self, prompts, beams, progress=progress)]
 
     def _caption_prompts(self, videos: Sequence[Seen]) -> list[list[int]]:
         tokens = self.encode_batch(videos)
@@ -249,4 +249,4 @@ class VideoReader:
         self, prompts: list[list[int]], draw: Draw, seed: int, progress: Progress | None
     ) -> list[str]:
         items = complete(self, prompts, draw, seed, progress)
-        return [item.text for item in items if isinstance(item, Text)]
+        return [item.text.strip() for item in items if isinstance(item, Text)]

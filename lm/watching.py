@@ -117,6 +117,11 @@ def as_clip(video: Clip | str | Path) -> Clip:
     """A clip, read from its file if it is not one."""
     if isinstance(video, Clip):
         return video
+    if not isinstance(video, str | Path):
+        raise ValueError(
+            f"a {type(video).__name__} is no video: give the path of one, or a data.clip.Clip of "
+            "its frames, uint8 (T, 3, H, W), and their times in seconds"
+        )
     from data.reading import read_clip
 
     return read_clip(video)

@@ -181,6 +181,18 @@ def test_training_says_what_it_left(monkeypatch, capsys: pytest.CaptureFixture[s
     assert "words: ['--a=1']" in capsys.readouterr().out
 
 
+@dataclass
+class Left:
+    finished: bool
+
+
+def test_a_training_that_was_ended_stops_the_commands_after_it(monkeypatch) -> None:
+    for finished, code in ((True, 0), (False, 130)):
+        monkeypatch.setattr(f"{__name__}.fit", lambda argv, finished=finished: Left(finished))
+        monkeypatch.setitem(COMMANDS, "fit", Command(f"{__name__}:fit", "", takes_argv=True))
+        assert main(["fit"]) == code
+
+
 def test_load_names_what_it_did_not_find(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-model"):
         kinolex.load(tmp_path / "no-such-model")

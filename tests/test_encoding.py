@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 import torch
 
 from data.clip import Clip, Question
+from data.folder import Folder
+from data.folder_writing import write_folder
+from data.scenes import Scenes
 from data.shards import TokenShards
 from data.source import Skipped
 from tokenizer.codec import Codec
@@ -86,6 +90,29 @@ def test_made_worlds_are_drawn_in_batches(codec: Codec, tmp_path: Path) -> None:
     asked: list[int] = []
     encode_source(codec, Drawn(), tmp_path / "a", batch_size=5)
     assert asked == [5, 2]
+
+
+def test_shards_of_other_clips_are_not_gone_on_with(codec: Codec, tmp_path: Path) -> None:
+    def scenes(seed: int = 0, height: int = 16) -> Scenes:
+        return Scenes(num_clips=2, num_frames=4, height=height, width=16, seed=seed)
+
+    encode_source(codec, scenes(), tmp_path / "a")
+    assert encode_source(codec, scenes(), tmp_path / "a").resumed_at == 2
+    for other in (scenes(seed=1), scenes(height=8)):
+        with pytest.raises(ValueError, match="holds shards with fingerprint='seed 0, 4x16x16"):
+            encode_source(codec, other, tmp_path / "a")
+    folder = tmp_path / "clips"
+    write_folder(scenes(), folder)
+    encode_source(codec, Folder(folder, "all"), tmp_path / "b")
+    again = shutil.copytree(folder, tmp_path / "copy")
+    assert Folder(again, "all").fingerprint == Folder(folder, "all").fingerprint
+    metadata = next(folder.rglob("metadata.jsonl"))
+    metadata.write_text(metadata.read_text().replace("moves", "goes"))
+    with pytest.raises(ValueError, match="fingerprint="):
+        encode_source(codec, Folder(folder, "all"), tmp_path / "b")
+    clip = next(again.rglob("*.mp4"))
+    clip.write_bytes(clip.read_bytes() + b"more")
+    assert Folder(again, "all").fingerprint != TokenShards(tmp_path / "b").meta["fingerprint"]
 
 
 def test_another_rate_needs_another_folder(codec: Codec, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from safetensors.torch import load_file
 
 from data.clip import Clip
 from data.shards import ShardWriter, TokenShards
+from lm.learning import Recipe
 from lm.plan_training import read_configs
 from lm.tasks import Model
+from tokenizer.encoding import read_record, write_record
 from tokenizer.fitting import FitReport, fit
 
 ROOT = Path(__file__).parent.parent
@@ -81,6 +85,29 @@ def test_a_summarys_maps_learn_resume_and_are_saved(
     assert "summary_sums.weight" not in weights(tmp_path / "plain") and plain.finished
 
 
+def test_what_no_clip_has_is_not_taught(run_folder: Path, tmp_path: Path) -> None:
+    wanted = ["--data.mixture.events=2", "--data.mixture.fill=0.3", "--data.mixture.talk=0.2"]
+    wanted += ["--trainer.max_steps=1", "--model.sizes.context=192"]
+    run(run_folder, tmp_path / "all", *wanted)
+    assert Model.load(tmp_path / "all" / "model").taught == {"events", "fill", "talk"}
+    shards = TokenShards(run_folder / "tokens")
+    shutil.copytree(run_folder / "codec", tmp_path / "bare" / "codec")
+    with ShardWriter(tmp_path / "bare" / "tokens", shards.meta) as writer:
+        for index in range(len(shards)):
+            record = replace(read_record(*shards[index]), events=(), stills=())
+            writer.write(*write_record(record))
+    with pytest.warns(UserWarning, match="no effect: no clip of .* has") as told:
+        run(tmp_path / "bare", tmp_path / "some", *wanted)
+    said = [str(warning.message).split(" has no effect")[0] for warning in told]
+    assert said == ["mixture.events=2", "mixture.fill=0.3"]
+    assert Model.load(tmp_path / "some" / "model").taught == {"talk"}
+
+
+def test_fewer_pieces_than_none_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="data.num_pieces=-5: give 0 or more"):
+        run(run_folder, tmp_path / "out", "--data.num_pieces=-5")
+
+
 def test_shards_that_know_no_quadrants_are_refused(summary_folder: Path, tmp_path: Path) -> None:
     older = shutil.copytree(summary_folder, tmp_path / "older")
     manifest = older / "tokens" / "manifest.json"
@@ -136,6 +163,44 @@ def test_held_out_tokens_of_another_codec_or_none_are_refused(
             writer.write(codes, {**info, "codec_id": codec_id})
     with pytest.raises(ValueError, match=message):
         run(run_folder, tmp_path / "c", f"--data.held_out={tmp_path / 'tokens'}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("recipe.lr=-1", "recipe.lr=-1.0: give 0 or more"),
+        ("recipe.matrix_lr=-1", "recipe.matrix_lr=-1.0: give 0 or more"),
+        ("recipe.clip=0", "recipe.clip=0.0: give a number above 0"),
+        ("recipe.weight_decay=-1", "recipe.weight_decay=-1.0: give 0 or more"),
+        ("recipe.video=-1", "recipe.video=-1.0: give 0 or more"),
+        ("recipe.ahead=-1", "recipe.ahead=-1.0: give 0 or more"),
+        ("recipe.z_loss=-1", "recipe.z_loss=-1.0: give 0 or more"),
+        ("recipe.average=1", "recipe.average=1.0: give a decay from 0"),
+        ("recipe.base_width=0", "recipe.base_width=0: give at least 1"),
+        ("recipe.schedule.warmup_steps=-1", "schedule.warmup_steps=-1: give 0 or more"),
+        ("sizes.rope_scaling=[1,2]", r"rope_scaling=\[1.0, 2.0\]: give four numbers above 0"),
+    ],
+)
+def test_senseless_settings_are_refused_before_training(
+    setting: str, message: str, run_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        run(run_folder, tmp_path / "out", f"--model.{setting}")
+    assert "\n" not in str(error.value) and not list(tmp_path.rglob("*.csv"))
+
+
+@pytest.mark.parametrize("name", ["lr", "matrix_lr", "clip", "weight_decay", "text", "average"])
+def test_a_recipe_takes_finite_numbers_only(name: str) -> None:
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"recipe.{name}={value}: give "):
+            Recipe(**{name: value})
+    with pytest.raises(ValueError, match="structure, text and video are all 0"):
+        Recipe(structure=0, text=0, video=0)
+
+
+def test_codes_foretold_beyond_a_block_are_told(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="sizes.ahead=9: blocks have at most 6 codes"):
+        run(run_folder, tmp_path, "--model.sizes.ahead=9", "--trainer.max_steps=1")
 
 
 def test_shipped_configs_are_accepted() -> None:

@@ -464,6 +464,11 @@ def test_chunks_of_a_model_are_its_answers_to_each_part(model: Model) -> None:
     assert (found.tokens, found.readings) == (tokens, 6)
 
 
+def test_chunks_longer_than_the_models_clips_are_told(model: Model) -> None:
+    with pytest.warns(UserWarning, match="chunks=8: the model's clips have 4 frames"):
+        model.ask(noise(22), "what colour is it?", long="chunks=8")
+
+
 def kinolex_prompt(model: Model, tokens: VideoTokens, question: str) -> list[int]:
     from lm.prompting import about_video
 

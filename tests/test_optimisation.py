@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -18,6 +20,21 @@ def test_schedule_rises_stays_and_falls() -> None:
     cosine = Schedule(warmup_steps=0, flat=0.0, shape="cosine", floor=0.0)
     assert cosine.factor(5, 0.5) == pytest.approx(0.5)
     assert cosine.factor(5, 0.25) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"warmup_steps": -1}, "schedule.warmup_steps=-1: give 0 or more"),
+        ({"flat": 2.0}, "schedule.flat=2.0: give a share, 0 to 1"),
+        ({"flat": -0.1}, "schedule.flat=-0.1: give a share, 0 to 1"),
+        ({"floor": 5.0}, "schedule.floor=5.0: give a share, 0 to 1"),
+        ({"floor": float("nan")}, "schedule.floor=nan: give a share, 0 to 1"),
+    ],
+)
+def test_senseless_schedules_are_refused(choice: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Schedule(**choice)
 
 
 def test_orthogonalised_has_singular_values_near_one() -> None:

@@ -124,3 +124,21 @@ def test_without_flops_this_machine_is_measured() -> None:
 def test_senseless_questions_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan("15m", **options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("model: {recipe: {lr: -1}}", "recipe.lr=-1.0: give 0 or more"),
+        ("model: {recipe: {schedule: {floor: 5}}}", "schedule.floor=5.0: give a share, 0 to 1"),
+        ("model: {sizes: {rope_scaling: [1, 2]}}", "rope_scaling=.*: give four numbers above 0"),
+        ("trainer: {accumulate_grad_batches: 0}", "accumulate_grad_batches=0: give at least 1"),
+        ("trainer: {devices: 0}", "trainer.devices=0: give at least 1"),
+    ],
+)
+def test_what_a_training_refuses_is_not_planned(
+    settings: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(settings)
+    with pytest.raises(ValueError, match=message):
+        plan("15m", tmp_path / "wrong.yaml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -166,6 +167,10 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
     assert run_requests("caption", source, out, folder / "m").resumed_at == 2
     assert out.read_bytes() == whole
     assert run_requests("caption", source, out, folder / "m").resumed_at == 5
+    out.write_bytes(whole + b"my notes")
+    with pytest.raises(ValueError, match="holds other things"):
+        run_requests("caption", source, out, folder / "m")
+    out.write_bytes(whole)
     written(source, asked[::-1])
     with pytest.raises(ValueError, match="holds other things"):
         run_requests("caption", source, out, folder / "m")
@@ -183,6 +188,7 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
         ('{"video": null, "question": "b"}', "video=None: give a text"),
         ('{"video": "a", "question": "b", "choices": [1]}', "choices=.* a list of texts"),
         ('{"video": "a", "question": "\\ud800"}', "half of a surrogate pair"),
+        ('{"video": "a", "question": "b", "video": "c"}', "key 'video' stands there twice; drop"),
         ("[" * 100_000, "not JSON"),
     ],
 )
@@ -217,6 +223,84 @@ def test_settings_of_another_kind_are_named(
     written(tmp_path / "in.jsonl", [line])
     with pytest.raises(ValueError, match=message):
         run_requests(task, tmp_path / "in.jsonl", tmp_path / "out.jsonl", folder / "m")
+
+
+def test_failed_requests_are_asked_again_once_their_lines_are_gone(
+    folder: Path, tmp_path: Path
+) -> None:
+    late = tmp_path / "late.gif"
+    asked = [{"video": str(folder / "0.gif")}, {"video": str(late)}]
+    asked += [{"video": str(folder / f"{name}.gif")} for name in (1, 2)]
+    source, out = written(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl"
+    assert run_requests("caption", source, out, folder / "m").failed == 1
+    late.write_bytes((folder / "2.gif").read_bytes())
+    again = run_requests("caption", source, out, folder / "m")
+    assert (again.failed, again.resumed_at) == (1, 4)
+    lines = out.read_bytes().splitlines(keepends=True)
+    for rest in (b"", lines[1][:90]):  # killed as it is asked again
+        out.write_bytes(lines[0] + lines[2] + lines[3] + rest)
+        again = run_requests("caption", source, out, folder / "m")
+        assert (again.answered, again.failed, again.resumed_at) == (4, 0, 3)
+        found = results(out)
+        assert [line["line"] for line in found] == [1, 3, 4, 2]
+        assert found[3]["request"] == asked[1] and found[3]["result"] == found[2]["result"]
+    others = lines[0] + lines[2] + lines[3]
+    for wrong in (lines[0] * 2, lines[0].replace(b": 1,", b": 5,"), others + b'{"line": 4'):
+        out.write_bytes(wrong)
+        with pytest.raises(ValueError, match="holds other things"):
+            run_requests("caption", source, out, folder / "m")
+        assert out.read_bytes() == wrong
+
+
+def test_results_of_another_model_or_task_are_not_gone_on_with(
+    folder: Path, tmp_path: Path, model: Model
+) -> None:
+    model.save(tmp_path / "other")
+    Model.load(folder / "m").save(tmp_path / "copy")
+    asked = [{"video": str(folder / f"{i}.gif")} for i in range(2)]
+    source, out = written(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl"
+    run_requests("caption", source, out, folder / "m")
+    assert run_requests("caption", source, out, tmp_path / "copy").resumed_at == 2
+    first = out.read_bytes().splitlines(keepends=True)[0]
+    out.write_bytes(first)
+    other = Model.load(tmp_path / "other")
+    with torch.no_grad():
+        next(other.decoder.parameters()).add_(0.01)
+    other.save(tmp_path / "other")
+    with pytest.raises(ValueError, match="results of a model .*, this is .*: give another --out"):
+        run_requests("caption", source, out, tmp_path / "other")
+    with pytest.raises(ValueError, match="results of a task caption, this is events: give another"):
+        run_requests("events", source, out, folder / "m")
+    assert out.read_bytes() == first
+    old = {key: value for key, value in json.loads(first).items() if key not in ("task", "model")}
+    written(out, [old])
+    with pytest.raises(ValueError, match="that it does not name, this is .*: give another --out"):
+        run_requests("caption", source, out, folder / "m")
+    assert results(out) == [old]
+
+
+def test_requests_that_write_one_file_are_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    outs = ("a.mkv", "b.mkv", "link/a.mkv")
+    asked = [{"out": str(tmp_path / out), "seed": seed} for seed, out in enumerate(outs)]
+    source, out = written(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl"
+    message = r"in.jsonl:3: out='.*link/a.mkv' is what line 1 writes: give another"
+    with pytest.raises(ValueError, match=message):
+        run_requests("generate", source, out, folder / "m")
+    assert not out.exists() and not (tmp_path / "a.mkv").exists()
+
+
+@pytest.mark.parametrize("kind", ["device", "fifo", "folder"])
+def test_results_go_to_a_regular_file(folder: Path, tmp_path: Path, kind: str) -> None:
+    source, out = written(tmp_path / "in.jsonl", [{"video": "a"}]), tmp_path / "out"
+    if kind == "device":
+        out = Path("/dev/null")
+    elif kind == "fifo":
+        os.mkfifo(out)
+    else:
+        out.mkdir()
+    with pytest.raises(ValueError, match=f"{out} is no regular file: give another --out"):
+        run_requests("caption", source, out, folder / "m")
 
 
 @pytest.mark.parametrize("precious", [b"my notes", b"my notes\n", b"one\ntwo", b"\x00\xff", b'{"l'])

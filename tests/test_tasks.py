@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -42,6 +43,14 @@ def test_a_saved_model_is_the_same_model(model: Model, clips: list[Clip], tmp_pa
     assert again.caption(clips[0]) == model.caption(clips[0])
     a, b = (m.generate("a red ball", seed=3) for m in (model, again))
     assert torch.equal(a.frames, b.frames)
+
+
+def test_what_is_no_video_is_told(model: Model, clips: list[Clip]) -> None:
+    for wrong in (clips[0].frames.numpy(), None, [clips[0]]):
+        with pytest.raises(
+            ValueError, match=f"a {type(wrong).__name__} is no video: give the path"
+        ):
+            model.caption(cast(Any, wrong))
 
 
 def test_directories_of_another_kind_are_refused(

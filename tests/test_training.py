@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from tokenizer.callbacks import Clock, FiniteGuard
+from tokenizer.callbacks import Clock, FiniteGuard, SpareMemory
 from tokenizer.clip_data import ClipData
 from tokenizer.codec import Codec
 from tokenizer.fitting import FitReport, choose_precision, prepare
@@ -150,6 +151,14 @@ def test_ctrl_c_finishes_the_step_saves_and_exports(tmp_path: Path) -> None:
     assert run(tmp_path, "--ckpt_path=last").steps == 6
 
 
+def test_unused_memory_is_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("tokenizer.callbacks.give_back_memory", lambda: given.append(1))
+    monkeypatch.setattr("tokenizer.fitting.SpareMemory", partial(SpareMemory, every=2))
+    run(tmp_path, "--trainer.max_steps=5")
+    assert len(given) == 2
+
+
 def test_ctrl_c_before_the_first_step_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -186,6 +195,7 @@ def test_two_processes_train_with_networks_that_join_late_and_one_reports(tmp_pa
         ("model.recipe.lr=-1", "recipe.lr=-1.0: give a number above 0"),
         ("model.recipe.clip=0", "recipe.clip=0.0: give a number above 0"),
         ("model.recipe.full_rate=2", "recipe.full_rate=2.0: give a share, 0 to 1"),
+        ("model.recipe.schedule.flat=2", "schedule.flat=2.0: give a share, 0 to 1"),
         ("model.recipe.weight_decay=-0.1", "recipe.weight_decay=-0.1: give 0 or more"),
         ("data.num_clips=0", "num_clips=0: give at least one clip"),
         ("model.rates=[0]", r"rates=\[0.0\]: give at least 0.25 tokens a frame"),
@@ -233,6 +243,12 @@ def test_mistakes_in_settings_are_one_line(
         (["--data.source=nowhere"], "no source 'nowhere'"),
         (["--trainer.max_steps=-1"], "training without an end"),
         (["--trainer.max_steps=0"], "max_steps=0: give at least one step"),
+        (["--trainer.max_steps=-5"], "trainer.max_steps=-5: give at least one step"),
+        (["--trainer.devices=0"], "trainer.devices=0: give at least 1"),
+        (["--trainer.devices=[]"], r"trainer.devices=\[\]: give at least 1"),
+        (["--trainer.accelerator=cpu", "--trainer.devices=-1"], "trainer: `devices` .* int > 0"),
+        (["--trainer.max_epochs=-2"], "trainer: `max_epochs`"),
+        (["--trainer.accumulate_grad_batches=0"], "accumulate_grad_batches=0: give at least 1"),
         (["--checkpoint_every=0"], "checkpoint_every=0"),
         ([f"--ckpt_path={__file__}"], "not a checkpoint, or cut short"),
         (["--max_minutes=-1"], "max_minutes=-1"),

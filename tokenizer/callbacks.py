@@ -20,6 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
+from tokenizer.memory import give_back_memory
 from tokenizer.running import CLOCKS
 from tokenizer.running import Clock as ClockKind
 
@@ -112,6 +113,25 @@ class FirstStep(Callback):
         if self._act is not None and trainer.is_global_zero:
             self._act()
         self._act = None
+
+
+class SpareMemory(Callback):
+    """Hands memory that lies unused back to the system now and then.
+
+    Batches of many lengths leave gaps in it that nothing fits, see `give_back_memory`: a small
+    language model's training held 2.1 GB after 100 steps, of which 1.2 were in use, and 7 after an
+    hour (docs/log.md).
+
+    Args:
+        every: Steps between two times.
+    """
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if ends_step(trainer, args[-1]) and trainer.global_step % self.every == 0:
+            give_back_memory()
 
 
 class FiniteGuard(Callback):

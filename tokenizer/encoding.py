@@ -115,7 +115,8 @@ def encode_source(
 ) -> EncodingReport:
     """Encode all clips of a source into a folder of token shards.
 
-    Run again with the same arguments it goes on where it stopped.
+    Run again with the same arguments it goes on where it stopped, unless the clips or what is said
+    of them are others by now (where the source has a `fingerprint`).
 
     Args:
         codec: The codec, in eval mode.
@@ -129,7 +130,7 @@ def encode_source(
             last among them.
 
     Raises:
-        ValueError: A rate out of range, or a folder with shards made otherwise.
+        ValueError: A rate out of range, or a folder with shards made otherwise or of other clips.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: give at least one clip")
@@ -146,6 +147,7 @@ def encode_source(
         "source": source.name,
         "num_clips": total,
         "stills": stills,
+        "fingerprint": getattr(source, "fingerprint", None),
     }
     spent = frames = 0
     pixels = bits = 0.0

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -26,7 +27,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from tokenizer.arguments import plain_error
-from tokenizer.callbacks import Clock, FiniteGuard, FirstStep, KeptMetrics, LastCheckpoint
+from tokenizer.callbacks import (
+    Clock,
+    FiniteGuard,
+    FirstStep,
+    KeptMetrics,
+    LastCheckpoint,
+    SpareMemory,
+)
 from tokenizer.run_folder import RunFolder
 from tokenizer.running import Clock as ClockKind
 from tokenizer.time_bar import TimeBar
@@ -75,6 +83,17 @@ class OneLineParser(LightningArgumentParser):
         text = f"{self.prog}: error: {plain_error(message)} (see `{self.prog} --help`)"
         print(text, file=sys.stderr)
         raise SystemExit(2)
+
+
+def check_trainer(trainer: Any) -> None:
+    """ValueError if a number among the trainer's settings is senseless."""
+    steps, devices, parts = trainer.max_steps, trainer.devices, trainer.accumulate_grad_batches
+    if steps is not None and (steps == 0 or steps < -1):
+        raise ValueError(f"trainer.max_steps={steps}: give at least one step, or leave it out")
+    if devices in (0, "0", "", []):
+        raise ValueError(f"trainer.devices={devices}: give at least 1, or -1 for all GPUs")
+    if parts < 1:
+        raise ValueError(f"trainer.accumulate_grad_batches={parts}: give at least 1")
 
 
 class FitCLI(LightningCLI):
@@ -132,8 +151,7 @@ class FitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config
-        if config.trainer.max_steps == 0:
-            raise ValueError("trainer.max_steps=0: give at least one step, or leave it out")
+        check_trainer(config.trainer)
         self.folder = RunFolder(Path(config.out), config.ckpt_path, config.restart)
         # Of this start alone, not of what is done with its config.yaml.
         config.restart, config.ckpt_path = False, None
@@ -164,7 +182,8 @@ class FitCLI(LightningCLI):
         model = self.model
         self.clock = Clock(config.max_minutes, config.clock)
         self.last = LastCheckpoint(self.folder.checkpoints, config.checkpoint_every)
-        callbacks = [self.clock, FirstStep(self.folder.clear), FiniteGuard(), self.last]
+        first = FirstStep(self.folder.clear)
+        callbacks = [self.clock, first, FiniteGuard(), SpareMemory(), self.last]
         callbacks += config.trainer.callbacks or []
         if (monitor := getattr(model, "monitor", None)) is not None:
             callbacks.append(
@@ -191,7 +210,10 @@ class FitCLI(LightningCLI):
                 TensorBoardLogger(out, name="", version=""),
                 CSVLogger(out, name="", version=""),
             ]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError) as error:  # as Lightning refuses settings
+            raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
 
     def run(self) -> FitReport:
         """Train, then export; a run stopped by Ctrl-C exports what it has."""
@@ -239,6 +261,7 @@ class ParsedCLI(FitCLI):
     """Reads a configuration as `fit` does: model and data by their arguments, and no trainer."""
 
     def before_instantiate_classes(self) -> None:
+        check_trainer(self.config.trainer)
         self.spread_seed()
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:

@@ -32,6 +32,13 @@ class Schedule:
     shape: Literal["linear", "cosine"] = "linear"
     floor: float = 0.02  # fraction of the peak at the end
 
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0:
+            raise ValueError(f"schedule.warmup_steps={self.warmup_steps}: give 0 or more")
+        for name in ("flat", "floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"schedule.{name}={getattr(self, name)}: give a share, 0 to 1")
+
     def factor(self, step: int, progress: float) -> float:
         """The factor at optimizer step `step` from 0, with `progress` (0 to 1) of the run done."""
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))

@@ -74,6 +74,12 @@ class Scenes:
         self._table = digit_table(Path(digits_from), split) if digits_from else None
         self.skipped: list[Any] = []  # a made world skips nothing
 
+    @property
+    def fingerprint(self) -> str:
+        """Another one where clips are others, however many there are."""
+        shape = f"{self.num_frames}x{self.height}x{self.width} at {self.fps:g} fps"
+        return f"seed {self.seed}, {shape}" + (", digits" if self._table else "")
+
     def __len__(self) -> int:
         return self.num_clips
 

@@ -17,6 +17,7 @@ Knows names and models. How parts are chosen is strategies' affair.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -92,6 +93,12 @@ class Long:
             return Footage(video, model.codec, framing, block, chained=True)
         frames = framing.max_frames
         if self.name in ("chunks", "overlap") and self.amount is not None:
+            if self.amount > frames:
+                warnings.warn(
+                    f"{self.name}={self.amount}: the model's clips have {frames} frames, of more "
+                    "it may misread the later ones",
+                    stacklevel=2,
+                )
             frames = self.amount
         step = None
         if self.name == "overlap":
