@@ -44,33 +44,41 @@ class Int8:
         numbers = (weight / self._scale[:, None]).round().to(torch.int8)
         self._numbers = torch.ops.onednn.qlinear_prepack(numbers, None)
         self._zeros = torch.zeros(len(weight), dtype=torch.int64)
-        self._levels = levels()
+        self._held = held()
 
     def __call__(self, x: Tensor) -> Tensor:
         # each row by its own largest number: what a stream reads does not depend on its neighbours
         largest = torch.linalg.vector_norm(x, ord=math.inf, dim=-1, keepdim=True)
-        scale = largest.clamp_(min=1e-12).div_(self._levels)  # (B, 1)
-        numbers = (x / scale).round_().to(torch.int8)
-        return product(numbers, self._numbers, self._scale, self._zeros).mul_(scale).to(x.dtype)
+        kind, zero, levels = self._held
+        scale = largest.clamp_(min=1e-12).div_(levels)  # (B, 1)
+        numbers = (x / scale).round_().add_(zero).to(kind)
+        found = product(numbers, zero, self._numbers, self._scale, self._zeros)
+        return found.mul_(scale).to(x.dtype)
 
 
-def product(numbers: Tensor, matrix: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
-    """int8 (B, D) by a packed int8 (N, D) whose rows have scales (N,): float32 (B, N)."""
+def product(numbers: Tensor, zero: int, matrix: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
+    """8-bit (B, D), less `zero`, by packed int8 (N, D) of row scales (N,): float32 (B, N)."""
     return torch.ops.onednn.qlinear_pointwise(
-        numbers, 1.0, 0, matrix, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        numbers, 1.0, zero, matrix, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
     )
 
 
 @cache
-def levels() -> int:
-    """Steps from 0 to a row's largest activation: 127, or 63 where products of 8 bits overflow.
+def held() -> tuple[torch.dtype, int, int]:
+    """How activations are held: their type, what stands for 0, steps from there to the largest.
 
-    Processors without VNNI add pairs of products in 16 bits.
+    Without sign where that is exact, as it is with VNNI: of numbers with a sign oneDNN has no
+    quick product there, unless there is AMX. Processors without VNNI add pairs of products in 16
+    bits, where those without a sign overflow, and those with one beyond 63 steps.
     """
-    largest = torch.full((16, 64), 127, dtype=torch.int8)
-    packed = torch.ops.onednn.qlinear_prepack(largest, None)
-    sums = product(largest, packed, torch.ones(16), torch.zeros(16, dtype=torch.int64))
-    return 127 if bool((sums == 64 * 127 * 127).all()) else 63
+    matrix = torch.ops.onednn.qlinear_prepack(torch.full((16, 64), 127, dtype=torch.int8), None)
+    ones, zeros = torch.ones(16), torch.zeros(16, dtype=torch.int64)
+    for kind, zero in ((torch.uint8, 128), (torch.int8, 0)):
+        largest = torch.full((16, 64), zero + 127, dtype=kind)
+        sums = product(largest, zero, matrix, ones, zeros)
+        if bool((sums == 64 * 127 * 127).all()):
+            return kind, zero, 127
+    return torch.int8, 0, 63
 
 
 PRODUCTS: dict[str, Callable[[Tensor], Product]] = {"bf16": Bf16, "int8": Int8}

@@ -11,7 +11,7 @@ from data.clip import Clip
 from lm.cache import Cache
 from lm.engine import open_engine
 from lm.model import Decoder
-from lm.quantized import Bf16, Int8, levels
+from lm.quantized import Bf16, Int8, held
 from lm.sampling import prefill
 from lm.step import MANY, OFTEN, Plain, Step
 from lm.tasks import Model
@@ -101,9 +101,19 @@ def test_eight_bits_of_a_row_do_not_depend_on_the_others() -> None:
 @torch.inference_mode()
 def test_eight_bits_do_not_overflow() -> None:
     """The largest numbers at once: what processors that add pairs in 16 bits get wrong."""
-    assert levels() in (63, 127)
-    got = Int8(torch.ones(16, 64))(torch.ones(1, 64))
-    torch.testing.assert_close(got, torch.full((1, 16), 64.0), rtol=1e-3, atol=0)
+    for sign in (1, -1):
+        got = Int8(torch.ones(16, 64))(sign * torch.ones(1, 64))
+        torch.testing.assert_close(got, torch.full((1, 16), 64.0 * sign), rtol=1e-3, atol=0)
+
+
+@pytest.mark.skipif(held()[0] is not torch.uint8, reason="this processor adds pairs in 16 bits")
+@torch.inference_mode()
+def test_eight_bits_with_and_without_a_sign_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, x, found = torch.randn(16, 64), torch.randn(3, 64), []
+    for kind in (held(), (torch.int8, 0, held()[2])):
+        monkeypatch.setattr("lm.quantized.held", lambda kind=kind: kind)
+        found.append(Int8(weight)(x))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize(("product", "worst"), [(Bf16, 0.1), (Int8, 0.2)])
