@@ -56,7 +56,7 @@ class Plain:
     def _few(self, x: Tensor) -> Tensor:
         """Few rows against many: quicker this way round, and two rows quicker than a vector."""
         if len(x) == 1 and self._left >= 0:
-            return (self.weight @ x.expand(2, -1).T)[:, :1].T
+            return (self.weight @ x.repeat(2, 1).T)[:, :1].T
         return (self.weight @ x.T).T
 
 
