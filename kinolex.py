@@ -200,7 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when all of it worked; 2 when the user must mend something, which stderr says in a line,
-        also where the rest of what was asked was done; 130 when interrupted.
+        also where the rest of what was asked was done; 130 when interrupted, also where what a
+        training had learned by then was kept.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -284,9 +285,8 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         result = function(**options)
     if result is not None and _is_first_rank():
         print_json(result) if as_json else print_result(result)
-    if (
-        getattr(result, "finished", True) is False
-    ):  # a training that Ctrl-C ended, and that was kept
+    was_ended = getattr(result, "finished", True) is False  # a training, by Ctrl-C; it is kept
+    if was_ended:
         return 130
     return 2 if _has_failed(result) else 0
 
