@@ -149,5 +149,5 @@ class ModelReader:
         found: list[Told] = []
         for ids, item in zip(prompts, complete(self.model, prompts), strict=True):
             assert isinstance(item, Text)
-            found.append(Told(item.text, len(ids) + self.count(item.text) + 1))
+            found.append(Told(item.text.strip(), len(ids) + self.count(item.text) + 1))
         return found

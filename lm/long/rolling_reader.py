@@ -161,4 +161,4 @@ class ModelRolling:
         said = state.items[-1]
         assert isinstance(said, Text), "an answer is a text"
         spelled = len(grammar.vocabulary.encode_text(said.text))
-        return Told(said.text, read + spelled + 1, score)
+        return Told(said.text.strip(), read + spelled + 1, score)
