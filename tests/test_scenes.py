@@ -259,6 +259,10 @@ def test_digits_join_the_shapes(tmp_path) -> None:
             file.write(",".join(map(str, [*image.ravel(), row // 12])) + "\n")
     world = small("standard", num_frames=16, digits_from=path)
     plain = small("standard", num_frames=16)
+    assert (plain.fingerprint, world.fingerprint) == (
+        "seed 0, 16x16x16 at 8 fps",
+        "seed 0, 16x16x16 at 8 fps, digits",
+    )
     seen = set()
     for index in range(40):
         clip = world[index]

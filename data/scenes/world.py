@@ -78,7 +78,7 @@ class Scenes:
     def fingerprint(self) -> str:
         """Another one where clips are others, however many there are."""
         shape = f"{self.num_frames}x{self.height}x{self.width} at {self.fps:g} fps"
-        return f"seed {self.seed}, {shape}" + (", digits" if self._table else "")
+        return f"seed {self.seed}, {shape}" + (", digits" if self._table is not None else "")
 
     def __len__(self) -> int:
         return self.num_clips
