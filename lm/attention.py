@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from lm.cache import Cache
 from lm.normalising import normalise_and_rotate
 from lm.rope import Rope, rotate
+from lm.segments import Stretch
+
+Mask = Tensor | list[Stretch] | None  # None: causal
 
 if TYPE_CHECKING:
     from lm.model import DecoderConfig
@@ -38,7 +41,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         rope: Rope,
-        mask: Tensor | None,
+        mask: Mask,
         cache: Cache | None,
         layer: int,
     ) -> Tensor:
@@ -59,6 +62,7 @@ class Attention(nn.Module):
             k, v = cache.write(layer, k, v)
         if length == 1:  # heads that share keys are rows of one query: no key is copied
             q = q.reshape(rows, groups, heads // groups, self.head_dim)
+            assert not isinstance(mask, list)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, G, H / G, E)
             return self.out(y.reshape(rows, 1, heads * self.head_dim))
         if groups < heads:
@@ -68,13 +72,19 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).reshape(rows, length, heads * self.head_dim))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
     """Attention (B, H, L, E) of all tokens, causal without a mask.
 
     Without autocast where that is quicker, in training on a processor: torch's kernel for the
     gradient with 16 bits takes twice as long as with 32 for heads of 32 numbers, at 64 it is the
     other way round (docs/log.md).
     """
+    if isinstance(mask, list):
+        parts = []
+        for part in mask:
+            keys, values = k.index_select(2, part.seen), v.index_select(2, part.seen)
+            parts.append(attend(q[:, :, part.tokens], keys, values, part.mask))
+        return torch.cat(parts, dim=2)
     small = q.device.type == "cpu" and q.shape[-1] < 64 and torch.is_grad_enabled()
     if not small:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
-from lm.attention import Attention
+from lm.attention import Attention, Mask
 from lm.cache import Cache
 from lm.engine import Engine
 from lm.heads import Ahead
 from lm.normalising import RMSNorm
 from lm.rope import Rope, rope_tables
-from lm.segments import segment_mask
+from lm.segments import STRETCH, segment_mask, stretches
 from lm.summary_sums import SummarySums, summaries_of
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         rope: Rope,
-        mask: Tensor | None,
+        mask: Mask,
         cache: Cache | None,
         layer: int,
     ) -> Tensor:
@@ -258,11 +259,14 @@ class Decoder(nn.Module):
         Returns:
             float (B, L, D).
         """
-        mask = None
+        mask: Mask = None
         if cache is not None:
             positions, mask = cache.place(ids.shape[1])
         elif segments is not None:
             mask = segment_mask(segments)
+            known = type(ids) is Tensor and not is_compiling()  # plans count with empty ones
+            if known and ids.device.type == "cpu" and ids.shape[1] > STRETCH:
+                mask = stretches(mask)
         if self.config.positions == "seconds":
             assert self.places is not None, "place_tokens gives them"
             rope = self.places.rope(ids, segments, cache, self.cos)

