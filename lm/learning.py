@@ -7,6 +7,7 @@ its parts. It does not know where batches come from.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -78,6 +79,11 @@ class Recipe:
             raise ValueError(
                 f"recipe.base_width={self.base_width}: give at least 1, or leave it out to take "
                 "the rates as they are"
+            )
+        if self.matrices == "adamw" and self.matrix_lr != type(self).matrix_lr:
+            warnings.warn(
+                f"recipe.matrix_lr={self.matrix_lr} has no effect: AdamW trains all, at recipe.lr",
+                stacklevel=3,
             )
         if not 0 <= self.average < 1:
             raise ValueError(

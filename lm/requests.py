@@ -51,9 +51,10 @@ def run_requests(task: str, jsonl: Path, out: Path, model: Path) -> Requested:
     """
     if out.exists() and not out.is_file():
         raise ValueError(f"{out} is no regular file: give another --out")
-    asked = dict(enumerate(_read(jsonl, TASKS[task]), 1))
-    if out.exists() and out.samefile(jsonl):
+    if out.exists() and jsonl.exists() and out.samefile(jsonl):
         raise ValueError(f"{out} holds the requests: give another --out")
+    taken = {os.path.realpath(jsonl): "the requests' file", os.path.realpath(out): "--out"}
+    asked = dict(enumerate(_read(jsonl, TASKS[task], taken), 1))
     loaded = Model.load(model)
     by = {"task": task, "model": weights_hash(loaded.decoder, loaded.codec.codec_id)[:12]}
     done = _resume(out, asked, by)
@@ -88,19 +89,17 @@ def _answer(task: RequestTask, model: Model, requests: Sequence[Request]) -> lis
         return [{"error": " ".join(str(error).split())}]
 
 
-def _read(path: Path, task: RequestTask) -> Iterator[Request]:
+def _read(path: Path, task: RequestTask, taken: dict[str, str]) -> Iterator[Request]:
+    """Requests, none of which writes a file that is taken; what each takes is put down there."""
     lines = path.read_bytes().split(b"\n")
-    written: dict[str, int] = {}  # by which line
     for number, line in enumerate(lines[:-1] if not lines[-1].strip() else lines, 1):
         try:
             request = _parsed(line)
             task.check(request)
             if "out" in request:
-                first = written.setdefault(os.path.realpath(request["out"]), number)
-                if first != number:
-                    raise ValueError(
-                        f"out={request['out']!r} is what line {first} writes: give another"
-                    )
+                by = taken.setdefault(os.path.realpath(request["out"]), mine := f"line {number}")
+                if by != mine:
+                    raise ValueError(f"out={request['out']!r} is taken by {by}: give another")
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
         yield request

@@ -119,6 +119,12 @@ class LanguageTraining(LightningModule):
                 f"foretell more learns nothing; give at most {most}",
                 stacklevel=2,
             )
+        if self.sizes.ahead == 1 and self.recipe.ahead != Recipe().ahead:
+            rank_zero_warn(
+                f"recipe.ahead={self.recipe.ahead} has no effect: sizes.ahead is 1, no head "
+                "foretells codes",
+                stacklevel=2,
+            )
         features = code_features(self.codec.code_vectors())
         self.decoder = make_decoder(
             self.data.vocabulary, features, self.sizes, self.seed, self.recipe.base_width

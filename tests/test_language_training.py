@@ -203,6 +203,13 @@ def test_codes_foretold_beyond_a_block_are_told(run_folder: Path, tmp_path: Path
         run(run_folder, tmp_path, "--model.sizes.ahead=9", "--trainer.max_steps=1")
 
 
+def test_rates_and_weights_of_what_is_not_there_are_told(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="recipe.ahead=0.5 has no effect: sizes.ahead is 1"):
+        run(run_folder, tmp_path, "--model.recipe.ahead=0.5", "--trainer.max_steps=1")
+    with pytest.warns(UserWarning, match="recipe.matrix_lr=0.1 has no effect: AdamW trains all"):
+        Recipe(matrices="adamw", matrix_lr=0.1)
+
+
 def test_shipped_configs_are_accepted() -> None:
     """Every file of configs/lm parses over the base against the real signatures."""
     base = ROOT / "configs" / "lm" / "base.yaml"

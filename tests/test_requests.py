@@ -284,9 +284,13 @@ def test_requests_that_write_one_file_are_named(folder: Path, tmp_path: Path) ->
     outs = ("a.mkv", "b.mkv", "link/a.mkv")
     asked = [{"out": str(tmp_path / out), "seed": seed} for seed, out in enumerate(outs)]
     source, out = written(tmp_path / "in.jsonl", asked), tmp_path / "out.jsonl"
-    message = r"in.jsonl:3: out='.*link/a.mkv' is what line 1 writes: give another"
+    message = r"in.jsonl:3: out='.*link/a.mkv' is taken by line 1: give another"
     with pytest.raises(ValueError, match=message):
         run_requests("generate", source, out, folder / "m")
+    for name, by in (("out.jsonl", "--out"), ("in.jsonl", "the requests' file")):
+        written(source, [{"out": str(tmp_path / "link" / name)}])
+        with pytest.raises(ValueError, match=f"in.jsonl:1: .* is taken by {by}: give another"):
+            run_requests("generate", source, out, folder / "m")
     assert not out.exists() and not (tmp_path / "a.mkv").exists()
 
 
