@@ -41,7 +41,7 @@ Progress = Callable[[int, int], None]  # done, in all
 Told = Callable[[int], None]  # how many more are done
 FILMS = Sampling(guidance=2.0)  # as `Model.generate` by default
 CANDIDATES = 4  # films of a prompt of which the model picks one, measured beside single ones
-BEST = f"generation_best_of_{CANDIDATES}"
+BEST = "generation_best_of_"
 UNTRAINED = 32  # films of a model with fresh weights, for the score of chance
 ROWS = 32
 
@@ -54,6 +54,7 @@ def evaluate(
     films: Sampling = FILMS,
     seed: int = 0,
     tokens_per_frame: float | None = None,
+    candidates: int = CANDIDATES,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a model.
@@ -68,11 +69,15 @@ def evaluate(
         seed: Of films.
         tokens_per_frame: At most so many, of clips and of films; None: as trained. Continuation and
             infilling are measured as trained alone.
+        candidates: Films of a prompt, of which the one that the model's own captions fit best is
+            measured beside single ones; 1: none.
         progress: Told the answers done and in all.
     """
     if not clips:
         raise ValueError("no clips to evaluate on: give a source that holds some")
-    count = RunningCount(progress, _amount(clips, num_films))
+    if candidates < 1:
+        raise ValueError(f"candidates={candidates}: give 1 (no choice among films) or more")
+    count = RunningCount(progress, _amount(clips, num_films, 1 + (candidates > 1)))
     tokens = model.encode_batch(clips, tokens_per_frame)
     tally, bounds = Tally(), Tally()
     _captions(model, clips, tokens, tally, count)
@@ -87,7 +92,8 @@ def evaluate(
         plain = replace(drawn, sampling=replace(films, guidance=1.0))
         _films(model, shown, drawn, tally, count)
         _films(model, shown, plain, tally, None, name="generation_unguided")
-        _films(model, shown, drawn, tally, count, CANDIDATES, BEST)
+        if candidates > 1:
+            _films(model, shown, drawn, tally, count, candidates, f"{BEST}{candidates}")
         judge_forced(model, shown, model.encode_batch(shown, tokens_per_frame), tally)
         table |= _untrained(model, shown[:UNTRAINED], drawn)
     figures = [_figure(name, tally, bounds, table) for name in sorted(tally.totals)]
@@ -116,8 +122,9 @@ def _figure(
 ) -> Figure:
     low, high = tally.interval(name)
     chance, majority = table.get(name, (None, None))
-    bound = name.replace("caption/", "generation/").replace(BEST, "generation")
+    bound = name.replace("caption/", "generation/")
     if name.startswith(BEST):
+        bound = f"generation/{name.split('/')[1]}"
         chance, majority = table.get(bound, (None, None))
     return Figure(
         name=name.replace("/", "_"),
@@ -131,11 +138,11 @@ def _figure(
     )
 
 
-def _amount(clips: Sequence[Clip], num_films: int) -> int:
+def _amount(clips: Sequence[Clip], num_films: int, times: int) -> int:
     answers = sum(len(clip.questions) for clip in clips)
     labels = sum(bool(clip.labels) for clip in clips)
     films = min(num_films, len(clips)) if can_judge_films(clips) else 0
-    return len(clips) + answers + labels + 2 * films
+    return len(clips) + answers + labels + times * films
 
 
 def _captions(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data.atomic import check_writable
 from lm.drawing import MIN_P, Draw, Sampling
+from lm.evaluate import CANDIDATES
 from lm.evaluate import evaluate as evaluate_model
 from lm.figures import Evaluation, write_results
 from lm.parallel import check
@@ -34,6 +35,7 @@ def evaluate(
     tokens_per_frame: float | None = None,
     parallel: int = 1,
     exact: bool = True,
+    candidates: int = CANDIDATES,
 ) -> Evaluation:
     """Measure captions, answers, recognition and generation beside guessing and the ceiling.
 
@@ -59,6 +61,8 @@ def evaluate(
         parallel: Codes of a block to draw in one step; the model must have been trained with
             --model.sizes.ahead of as many.
         exact: With parallel above 1, keep only codes that one by one would be as likely.
+        candidates: Films of a prompt, of which the one that the model's own captions fit best is
+            measured, too; 1: single films alone.
     """
     if num_films < 0:
         raise ValueError(f"num_films={num_films}: give 0 or more")
@@ -81,6 +85,7 @@ def evaluate(
             films=films,
             seed=seed,
             tokens_per_frame=tokens_per_frame,
+            candidates=candidates,
             progress=progress,
         )
     found = Evaluation(found.figures, {"source": f"{clips.name} {split}", **found.protocol})

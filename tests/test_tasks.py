@@ -252,6 +252,22 @@ def test_evaluation_of_scenes_uses_the_oracle(model: Model) -> None:
     assert by_name["generation_colour"].ceiling is not None
     assert by_name["generation_colour"].chance is not None
     assert by_name["generation_exact"].n == 2
+    best = "generation_best_of_4_exact"
+    assert by_name[best].ceiling == by_name["generation_exact"].ceiling
+    done: list[tuple[int, int]] = []
+    for candidates in (1, 2):
+        found = evaluate(
+            model,
+            world.batch(range(3)),
+            num_films=1,
+            candidates=candidates,
+            progress=lambda n, total: done.append((n, total)),
+        )
+        names = {figure.name for figure in found.figures}
+        assert done[-1][0] == done[-1][1] and best not in names
+        assert ("generation_best_of_2_exact" in names) == (candidates == 2)
+    with pytest.raises(ValueError, match="candidates=0: give 1"):
+        evaluate(model, world.batch([0]), candidates=0)
     with pytest.raises(ValueError, match="no clips"):
         evaluate(model, [])
 
