@@ -42,12 +42,14 @@ def rank(
         progress: Called with the number of prompts done, chunk by chunk.
 
     Raises:
-        ValueError: no labels, the same twice, or a text in place of a list.
+        ValueError: no labels, an empty one, the same twice, or a text in place of a list.
     """
     if isinstance(labels, str):
         raise ValueError(f"{labels!r} is one text: give a list of texts to choose from")
-    if not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"labels {list(labels)}: give different labels, at least one")
+    if not labels or len({label.strip() for label in labels} - {""}) < len(labels):
+        raise ValueError(
+            f"labels {list(labels)}: give different labels, at least one, none of them empty"
+        )
     ranked: list[list[LabelScore]] = []
     for part in chunks(prompts, max(1, 4 * ROWS // len(labels))):
         scores, lengths = score_texts(model.decoder, model.grammar, part, labels)

@@ -115,8 +115,9 @@ def test_batches_give_what_single_clips_give(model: Model, clips: list[Clip]) ->
 
 def test_choices_bound_the_answer(model: Model, clips: list[Clip]) -> None:
     assert model.ask(clips[0], "what colour is it?", ["pink", "mauve"]) in ("pink", "mauve")
-    with pytest.raises(ValueError, match="different labels"):
-        model.recognize(clips[0], ["a", "a"])
+    for labels in (["a", "a"], ["a", " a"], ["", "a"], [" "]):
+        with pytest.raises(ValueError, match="different labels, at least one, none of them empty"):
+            model.recognize(clips[0], labels)
 
 
 def test_captions_are_drawn(model: Model, clips: list[Clip]) -> None:
