@@ -127,8 +127,9 @@ def beam_texts(
     for prompt, left in zip(prompts, room, strict=True):
         if left < 1:
             raise ValueError(
-                f"the prompt takes {len(prompt)} tokens and leaves no room for a text in a context "
-                f"of {model.config.context}: shorten it, or give a shorter clip"
+                f"the prompt takes {len(prompt)} tokens, with the shortest text {1 - left} more "
+                f"than the context of {model.config.context}: shorten it, give a shorter clip, or "
+                "read it at fewer tokens a frame"
             )
     widths = [1] if beams == 1 else [beams, 1]
     searches = [

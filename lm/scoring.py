@@ -52,7 +52,8 @@ def score_texts(
     if needed > model.config.context:
         raise ValueError(
             f"prompt and longest choice take {needed} tokens, {needed - model.config.context} "
-            f"more than the context of {model.config.context}: give a shorter clip or text"
+            f"more than the context of {model.config.context}: give a shorter clip or text, or "
+            "read the clip at fewer tokens a frame"
         )
     rows = [(ids, read_prompt(grammar, ids)[1]) for ids in prompts]
     cache, hidden = prefill(model, rows, room=longest)
@@ -111,8 +112,8 @@ def score_captions(
         longest = max(map(len, rows))
         if longest > model.config.context:
             raise ValueError(
-                f"a video and its caption take {longest} tokens, the context is "
-                f"{model.config.context}: give a shorter caption or clip"
+                f"a video and its caption take {longest} tokens, {longest - model.config.context} "
+                f"more than the context of {model.config.context}: give a shorter caption or clip"
             )
         batch = pad(rows, vocabulary).to(model.table.weight.device)
         hidden = model(batch.ids[:, :-1], slots=batch.slots[:, :-1])

@@ -1,6 +1,7 @@
 """What a model can be asked, on a tiny one with random weights."""
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -185,6 +186,17 @@ def test_bad_input_is_named(model: Model, clips: list[Clip], call, message: str)
     with pytest.raises(ValueError, match=message) as caught:
         call(model, clips[0])
     assert "\n" not in str(caught.value)
+
+
+def test_a_video_beyond_the_context_says_by_how_much(model: Model) -> None:
+    long = Clip.from_frames(torch.zeros(64, 3, 16, 24, dtype=torch.uint8), 4)
+    tokens = model.codec.encode(long)
+    taken = re.escape("more than the context of 96: ") + ".* fewer tokens a frame"
+    for call in (model.caption, lambda video: model.recognize(video, ["a", "b"])):
+        with pytest.raises(ValueError, match=rf"take.? (\d+) tokens, .*{taken}") as caught:
+            call(tokens)
+        needed, excess = (int(n) for n in re.findall(r"(\d+) (?:tokens|more)", str(caught.value)))
+        assert needed > tokens.num_tokens and 0 <= needed - 96 <= excess <= needed - 95
 
 
 @pytest.mark.parametrize(
