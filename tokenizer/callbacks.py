@@ -284,10 +284,10 @@ def previous(path: Path) -> Path:
 def log_video(module: LightningModule, name: str, clips: Iterable[Tensor], fps: float = 8) -> None:
     """Show clips, uint8 (T, 3, H, W) of equal length and height, side by side in TensorBoard.
 
-    A module without a TensorBoard logger shows nothing.
+    A module without a TensorBoard logger shows nothing, nor do ranks other than the first.
     """
     loggers = [log for log in module.loggers if isinstance(log, TensorBoardLogger)]
-    if not loggers:
+    if not loggers or not module.trainer.is_global_zero:
         return
     from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 
