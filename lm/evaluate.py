@@ -14,6 +14,7 @@ import torch
 from data.clip import Clip
 from lm.batches import pad
 from lm.corpus import label_of
+from lm.direction_figures import direction_figures
 from lm.document import Document, Item, Nothing, Task, Text, Video
 from lm.drawing import Sampling
 from lm.figures import Evaluation, Figure
@@ -67,8 +68,7 @@ def evaluate(
             can read films.
         films: How to draw them.
         seed: Of films.
-        tokens_per_frame: At most so many, of clips and of films; None: as trained. Continuation and
-            infilling are measured as trained alone.
+        tokens_per_frame: At most so many, of clips and of films; None: as trained.
         candidates: Films of a prompt, of which the one that the model's own captions fit best is
             measured beside single ones; 1: none.
         progress: Told the answers done and in all.
@@ -99,8 +99,9 @@ def evaluate(
     figures = [_figure(name, tally, bounds, table) for name in sorted(tally.totals)]
     figures += likelihoods(model, clips, tokens)
     figures += time_figures(model, clips, tokens)
-    if num_films and tokens_per_frame is None:
-        figures += frame_figures(model, clips[:num_films], seed, films)
+    figures += direction_figures(model, clips, tokens, num_films, films, seed, tokens_per_frame)
+    if num_films:
+        figures += frame_figures(model, clips[:num_films], seed, films, tokens_per_frame)
     protocol = {
         "clips": len(clips),
         "format": str(model.framing.main),

@@ -102,6 +102,7 @@ def continue_(
     guidance: float = 2.0,
     temperature: float = 1.0,
     min_p: float = MIN_P,
+    tokens_per_frame: float | None = None,
     overlap: int | None = None,
     parallel: int = 1,
     exact: bool = True,
@@ -123,6 +124,7 @@ def continue_(
         guidance: How much to heed the prompt; 1 for no guidance.
         temperature: How varied; 0 for the likeliest codes.
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+        tokens_per_frame: At most so many, read and written; the trained rate if left out.
         overlap: Blocks that each window begins with, of the video or of the window before; half of
             those it was trained on if left out.
         parallel: Codes of a block to draw in one step; the model must have been trained with
@@ -135,10 +137,10 @@ def continue_(
     loaded = Model.load(model, engine)
     draw = Draw(temperature, min_p=min_p)
     sampling = Sampling(video=draw, guidance=guidance, parallel=parallel, exact=exact)
+    asked = video, seconds, prompt, seed, sampling, overlap, tokens_per_frame
     if _streams(out):
-        take = loaded.continue_stream(video, seconds, prompt, seed, sampling, overlap)
-        return _rolled(take, out, prompt or "", seed)
-    clip = loaded.continue_video(video, seconds, prompt, seed, sampling, overlap)
+        return _rolled(loaded.continue_stream(*asked), out, prompt or "", seed)
+    clip = loaded.continue_video(*asked)
     return _written(clip, out, prompt or "", seed)
 
 
@@ -154,6 +156,7 @@ def infill(
     rescale: float = 0.0,
     temperature: float = 1.0,
     min_p: float = MIN_P,
+    tokens_per_frame: float | None = None,
     parallel: int = 1,
     exact: bool = True,
 ) -> Film:
@@ -175,6 +178,7 @@ def infill(
         rescale: Share, 0 to 1, of what guidance adds to the spread of scores that is taken back.
         temperature: How varied; 0 for the likeliest codes.
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
+        tokens_per_frame: At most so many; the trained rate if left out.
         parallel: Codes of a block to draw in one step; the model must have been trained with
             `--model.sizes.ahead` of as many.
         exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
@@ -191,7 +195,8 @@ def infill(
         parallel=parallel,
         exact=exact,
     )
-    clip = loaded.infill(read_stills(loaded, stills, times or None), prompt, seed, sampling)
+    known = read_stills(loaded, stills, times or None)
+    clip = loaded.infill(known, prompt, seed, sampling, tokens_per_frame)
     return _written(clip, out, prompt or "", seed)
 
 

@@ -26,6 +26,23 @@ def write_on(
     max_new: int | None,
 ) -> list[str | Clip]:
     """`Model.write`."""
+    said: list[str | Clip] = []
+    for item in written_items(model, items, seed, sampling, max_new):
+        if isinstance(item, Text):
+            said.append(item.text)
+        elif isinstance(item, Video):
+            said.append(model.codec.decode(item.tokens))
+    return said
+
+
+def written_items(
+    model: Model,
+    items: Sequence[Item],
+    seed: int,
+    sampling: Sampling | None,
+    max_new: int | None,
+) -> list[Item]:
+    """The items of `Model.write` as the model wrote them, each with its role."""
     if "talk" not in model.taught:
         raise ValueError(
             "this model was not taught to write documents of its own: train it with "
@@ -40,10 +57,4 @@ def write_on(
         seeds=[seed],
         max_new=max_new,
     )
-    said: list[str | Clip] = []
-    for item in state.items[len(start) :]:
-        if isinstance(item, Text):
-            said.append(item.text)
-        elif isinstance(item, Video):
-            said.append(model.codec.decode(item.tokens))
-    return said
+    return state.items[len(start) :]

@@ -29,6 +29,7 @@ def locate(
     videos: Sequence[Seen],
     events: Sequence[str],
     progress: Progress | None = None,
+    tokens_per_frame: float | None = None,
 ) -> list[Time]:
     """When each event happens in the video at the same place.
 
@@ -37,13 +38,14 @@ def locate(
         videos: What to look at.
         events: What to look for, such as "the red circle moves left".
         progress: Called with the number of videos done, chunk by chunk.
+        tokens_per_frame: At most so many; None: the rate the model was trained at.
 
     Raises:
         ValueError: an empty event, or a model that was not taught times.
     """
-    tokens, clocks = _read(model, videos)
+    tokens, clocks = _read(model, videos, tokens_per_frame)
     prompts = [
-        watching(model.vocabulary, video, _event(event), mark="<at>")
+        watching(model.vocabulary, video, check_event(event), mark="<at>")
         for video, event in zip(tokens, events, strict=True)
     ]
     found = complete(model, prompts, progress=progress)
@@ -55,13 +57,14 @@ def describe(
     videos: Sequence[Seen],
     times: Sequence[Time],
     progress: Progress | None = None,
+    tokens_per_frame: float | None = None,
 ) -> list[str]:
     """What happens in a stretch of the video at the same place.
 
     Raises:
         ValueError: a stretch that is not in the video, or a model not taught times.
     """
-    tokens, clocks = _read(model, videos)
+    tokens, clocks = _read(model, videos, tokens_per_frame)
     prompts = [
         watching(model.vocabulary, video, _as_seen(time, clock), mark="<event>")
         for video, time, clock in zip(tokens, times, clocks, strict=True)
@@ -70,10 +73,13 @@ def describe(
 
 
 def list_events(
-    model: VideoReader, videos: Sequence[Seen], progress: Progress | None = None
+    model: VideoReader,
+    videos: Sequence[Seen],
+    progress: Progress | None = None,
+    tokens_per_frame: float | None = None,
 ) -> list[list[Event]]:
     """All that happens in each video, in order of time: its dense captions."""
-    tokens, clocks = _read(model, videos)
+    tokens, clocks = _read(model, videos, tokens_per_frame)
     prompts = [watching(model.vocabulary, video, mark=None) for video in tokens]
     found: list[list[Event]] = []
     for part in chunks(prompts, ROWS):
@@ -94,10 +100,13 @@ def list_events(
     ]
 
 
-def _read(model: VideoReader, videos: Sequence[Seen]) -> tuple[list[VideoTokens], list[Clock]]:
+def _read(
+    model: VideoReader, videos: Sequence[Seen], tokens_per_frame: float | None
+) -> tuple[list[VideoTokens], list[Clock]]:
     check_taught(model)
     shown = [video if isinstance(video, VideoTokens) else as_clip(video) for video in videos]
-    return model.encode_batch(shown), [Clock.of(model.framing, video) for video in shown]
+    tokens = model.encode_batch(shown, tokens_per_frame)
+    return tokens, [Clock.of(model.framing, video) for video in shown]
 
 
 def _in_video(time: Time, clock: Clock) -> Time:
@@ -150,7 +159,8 @@ def _paired(items: Sequence[Item]) -> list[Event]:
     return [Event(text, time.start, time.end) for time, text in times if text.strip()]
 
 
-def _event(words: str) -> Text:
+def check_event(words: str) -> Text:
+    """The event as an item; ValueError for an empty one."""
     if not words.strip():
         raise ValueError("the event is empty: say what to look for")
     return Text("event", words)

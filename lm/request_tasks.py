@@ -169,24 +169,44 @@ def _recognize(model: Model, request: Request) -> list[dict[str, Any]]:
 
 
 def _locate(model: Model, requests: Sequence[Request]) -> list[Any]:
-    found = locate(model, [r["video"] for r in requests], [r["event"] for r in requests])
-    return [asdict(time) for time in found]
+    found: list[Any] = [None] * len(requests)
+    for i, request in enumerate(requests):
+        if (long := request.get("long")) is not None:
+            check_rate(long, request.get(RATE))
+            found[i] = asdict(model.locate_long(request["video"], request["event"], long))
+    for rate, rows in _by_rate(requests):
+        videos, events = ([requests[i][key] for i in rows] for key in ("video", "event"))
+        for i, time in zip(rows, locate(model, videos, events, None, rate), strict=True):
+            found[i] = asdict(time)
+    return found
+
+
+def _by_rate(requests: Sequence[Request]) -> list[tuple[float | None, list[int]]]:
+    """Tokens a frame that are asked for of videos in one piece, and which requests ask for them."""
+    rows = [(i, r.get(RATE)) for i, r in enumerate(requests) if r.get("long") is None]
+    return [(rate, [i for i, own in rows if own == rate]) for rate in {own for _, own in rows}]
 
 
 def _events(model: Model, requests: Sequence[Request]) -> list[Any]:
     found: list[Any] = [None] * len(requests)
-    for asks in (False, True):
-        rows = [i for i, r in enumerate(requests) if ("start" in r) == asks]
-        videos = [requests[i]["video"] for i in rows]
-        if asks:
-            times = [Time(requests[i]["start"], requests[i].get("end")) for i in rows]
-            said: list[Any] = list(describe(model, videos, times))
-        elif any("end" in requests[i] for i in rows):
-            raise ValueError("end without a start: give both, or neither")
-        else:
-            said = [[asdict(event) for event in events] for events in list_events(model, videos)]
-        for i, each in zip(rows, said, strict=True):
-            found[i] = each
+    if any("end" in request and "start" not in request for request in requests):
+        raise ValueError("end without a start: give both, or neither")
+    for i, request in enumerate(requests):
+        if (long := request.get("long")) is not None:
+            if "start" in request:
+                raise ValueError(f"start={request['start']:g} with long={long}: leave one out")
+            check_rate(long, request.get(RATE))
+            found[i] = asdict(model.events_long(request["video"], long))
+    for rate, alike in _by_rate(requests):
+        listing = [i for i in alike if "start" not in requests[i]]
+        lists = list_events(model, [requests[i]["video"] for i in listing], None, rate)
+        for i, events in zip(listing, lists, strict=True):
+            found[i] = [asdict(event) for event in events]
+        asking = [i for i in alike if "start" in requests[i]]
+        times = [Time(requests[i]["start"], requests[i].get("end")) for i in asking]
+        said = describe(model, [requests[i]["video"] for i in asking], times, None, rate)
+        for i, text in zip(asking, said, strict=True):
+            found[i] = text
     return found
 
 
@@ -199,14 +219,16 @@ def _continue(model: Model, request: Request) -> str:
     asked = request["video"], request["seconds"], request.get("prompt"), request.get("seed", 0)
     return _filmed(
         request,
-        lambda: model.continue_video(*asked, _sampling(request), request.get("overlap")),
+        lambda: model.continue_video(
+            *asked, _sampling(request), request.get("overlap"), request.get(RATE)
+        ),
     )
 
 
 def _infill(model: Model, request: Request) -> str:
     stills = read_stills(model, [Path(p) for p in request["stills"]], request.get("times"))
     asked = stills, request.get("prompt"), request.get("seed", 0), _sampling(request)
-    return _filmed(request, lambda: model.infill(*asked))
+    return _filmed(request, lambda: model.infill(*asked, request.get(RATE)))
 
 
 def _sampling(request: Request) -> Sampling:
@@ -248,8 +270,12 @@ TASKS = {
     "recognize": RequestTask(
         {"video": TEXT, "labels": NAMES}, {"normalise": FLAG, RATE: NUMBER}, _each(_recognize)
     ),
-    "locate": RequestTask({"video": TEXT, "event": TEXT}, {}, _locate, ROWS),
-    "events": RequestTask({"video": TEXT}, {"start": NUMBER, "end": NUMBER}, _events, ROWS),
+    "locate": RequestTask(
+        {"video": TEXT, "event": TEXT}, {RATE: NUMBER, "long": TEXT}, _locate, ROWS
+    ),
+    "events": RequestTask(
+        {"video": TEXT}, {"start": NUMBER, "end": NUMBER, RATE: NUMBER, "long": TEXT}, _events, ROWS
+    ),
     "generate": RequestTask(
         {"out": TEXT},
         {"prompt": TEXT, "seconds": NUMBER, **_DRAWN, "top_k": WHOLE, "top_p": NUMBER}
@@ -258,13 +284,13 @@ TASKS = {
     ),
     "continue": RequestTask(
         {"video": TEXT, "seconds": NUMBER, "out": TEXT},
-        {"prompt": TEXT, **_DRAWN, "overlap": WHOLE},
+        {"prompt": TEXT, **_DRAWN, "overlap": WHOLE, RATE: NUMBER},
         _each(_continue),
     ),
     "infill": RequestTask(
         {"stills": TEXTS, "out": TEXT},
         {"times": NUMBERS, "prompt": TEXT, **_DRAWN}
-        | {"context_guidance": NUMBER, "rescale": NUMBER},
+        | {"context_guidance": NUMBER, "rescale": NUMBER, RATE: NUMBER},
         _each(_infill),
     ),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from data.clip import Clip
 from lm.chatting import Chat
 from lm.completing import Progress
-from lm.continuing import continue_clip, continue_stream
+from lm.continuing import continue_clip, continue_clips, continue_stream
 from lm.document import Item
 from lm.drawing import MIN_P, Draw, Sampling
 from lm.generating import Asked, make_clips, make_stream
@@ -169,9 +169,26 @@ class Model(VideoReader):
         seed: int = 0,
         sampling: Sampling | None = None,
         overlap: int | None = None,
+        tokens_per_frame: float | None = None,
     ) -> Clip:
         """A video with what comes after it, see `lm.continuing.continue_clip`."""
-        return continue_clip(self, as_clip(video), seconds, prompt, seed, sampling, overlap)
+        rest = prompt, seed, sampling, overlap, tokens_per_frame
+        return continue_clip(self, as_clip(video), seconds, *rest)
+
+    def continue_batch(
+        self,
+        videos: Sequence[Clip | str | Path],
+        seconds: float,
+        prompts: Sequence[str | None],
+        seeds: Sequence[int] | None = None,
+        sampling: Sampling | None = None,
+        overlap: int | None = None,
+        tokens_per_frame: float | None = None,
+    ) -> list[Clip]:
+        """`continue_video` of many by as much, each with its own seed (default 0, 1, ...)."""
+        seeds = list(range(len(videos))) if seeds is None else seeds
+        rest = prompts, seeds, sampling, overlap, tokens_per_frame
+        return continue_clips(self, [as_clip(video) for video in videos], seconds, *rest)
 
     def continue_stream(
         self,
@@ -181,9 +198,11 @@ class Model(VideoReader):
         seed: int = 0,
         sampling: Sampling | None = None,
         overlap: int | None = None,
+        tokens_per_frame: float | None = None,
     ) -> Take:
         """The same as it is made: the video, then a clip of each window."""
-        return continue_stream(self, as_clip(video), seconds, prompt, seed, sampling, overlap)
+        rest = prompt, seed, sampling, overlap, tokens_per_frame
+        return continue_stream(self, as_clip(video), seconds, *rest)
 
     def infill(
         self,
@@ -191,7 +210,20 @@ class Model(VideoReader):
         prompt: str | None = None,
         seed: int = 0,
         sampling: Sampling | None = None,
+        tokens_per_frame: float | None = None,
     ) -> Clip:
         """A video of which some frames are given, see `lm.infilling.infill`."""
+        return self.infill_batch([stills], [prompt], [seed], sampling, tokens_per_frame)[0]
+
+    def infill_batch(
+        self,
+        stills: Sequence[Clip],
+        prompts: Sequence[str | None],
+        seeds: Sequence[int] | None = None,
+        sampling: Sampling | None = None,
+        tokens_per_frame: float | None = None,
+    ) -> list[Clip]:
+        """`infill` of many, each with its own seed (default 0, 1, ...)."""
+        seeds = list(range(len(stills))) if seeds is None else seeds
         way = sampling or Sampling(guidance=2.0, context_guidance=1.5)
-        return infill(self, [stills], [prompt], [seed], way)[0]
+        return infill(self, stills, prompts, seeds, way, tokens_per_frame)

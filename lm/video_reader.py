@@ -21,6 +21,7 @@ from lm.grammar import Grammar
 from lm.locating import describe, list_events, locate
 from lm.long.answer import LongAnswer
 from lm.long.asking import ask_long, caption_long
+from lm.long.happening import events_long, locate_long
 from lm.model import Decoder
 from lm.positions import place_tokens
 from lm.prompting import about_video
@@ -231,17 +232,32 @@ class VideoReader:
 
     # Times
 
-    def locate(self, video: Seen, event: str) -> Time:
+    def locate(self, video: Seen, event: str, tokens_per_frame: float | None = None) -> Time:
         """When an event happens in a video, see `lm.locating.locate`."""
-        return locate(self, [video], [event])[0]
+        return locate(self, [video], [event], tokens_per_frame=tokens_per_frame)[0]
 
-    def describe(self, video: Seen, start: float, end: float | None = None) -> str:
+    def locate_long(self, video: Seen, event: str, long: str = "chunks") -> LongAnswer:
+        """When an event happens in a video of any length, see `lm.long.happening.locate_long`."""
+        return locate_long(self, video, event, long)
+
+    def describe(
+        self,
+        video: Seen,
+        start: float,
+        end: float | None = None,
+        tokens_per_frame: float | None = None,
+    ) -> str:
         """What happens at `start` seconds, or from there to `end`."""
-        return describe(self, [video], [Time(start, end)])[0]
+        stretch = Time(start, end)
+        return describe(self, [video], [stretch], tokens_per_frame=tokens_per_frame)[0]
 
-    def events(self, video: Seen) -> list[Event]:
+    def events(self, video: Seen, tokens_per_frame: float | None = None) -> list[Event]:
         """All that happens in a video, in order of time."""
-        return list_events(self, [video])[0]
+        return list_events(self, [video], tokens_per_frame=tokens_per_frame)[0]
+
+    def events_long(self, video: Seen, long: str = "chunks") -> LongAnswer:
+        """All that happens in a video of any length, see `lm.long.happening.events_long`."""
+        return events_long(self, video, long)
 
     # Running prompts
 

@@ -321,3 +321,39 @@ def test_the_last_seed_goes_on(taught: Model) -> None:
         film = taught.generate("a red ball", 1.5, SEEDS.stop - 1)
     short = taught.generate("a red ball", 0.5, SEEDS.stop - 1)
     assert torch.equal(film.frames[: len(short)], short.frames)
+
+
+def test_a_rate_may_be_named(taught: Model, clips: list[Clip]) -> None:
+    """Whoever names the rate of the tokens has what tokens cut to it have."""
+    clip, few = clips[0], taught.encode(clips[0], 1)
+    assert few.num_tokens < taught.encode(clip).num_tokens
+    assert taught.locate(clip, "it stops", 1) == taught.locate(few, "it stops")
+    assert taught.describe(clip, 0.0, None, 1) == taught.describe(few, 0.0)
+    assert taught.events(clip, 1) == taught.events(few)
+
+
+@pytest.mark.filterwarnings("ignore:tokens_per_frame=1 is a rate")
+def test_videos_go_on_at_a_rate_and_side_by_side(taught: Model, clips: list[Clip]) -> None:
+    begun = [clips[0].at(torch.arange(2)), clips[1].at(torch.arange(2)), clips[2]]
+    seconds = 2 / float(taught.framing.main.fps or 1)
+    for rate in (None, 1):
+        alone = [
+            taught.continue_video(clip, seconds, None, seed, tokens_per_frame=rate)
+            for seed, clip in enumerate(begun)
+        ]
+        beside = taught.continue_batch(begun, seconds, [None] * 3, tokens_per_frame=rate)
+        for one, other in zip(alone, beside, strict=True):
+            assert torch.equal(one.frames, other.frames)
+            assert torch.equal(one.timestamps, other.timestamps)
+
+
+@pytest.mark.filterwarnings("ignore:tokens_per_frame=1 is a rate")
+def test_filling_in_at_a_rate_and_side_by_side(taught: Model, clips: list[Clip]) -> None:
+    known = [clip.at(torch.tensor([0, 3])) for clip in clips[:2]]
+    beside = taught.infill_batch(known, ["red", None], [3, 4], tokens_per_frame=1)
+    alone = [
+        taught.infill(known[0], "red", 3, tokens_per_frame=1),
+        taught.infill(known[1], None, 4, tokens_per_frame=1),
+    ]
+    for one, other in zip(alone, beside, strict=True):
+        assert torch.equal(one.frames, other.frames)

@@ -58,8 +58,17 @@ def requests_of(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
         ],
         "chat": [{"videos": [clip], "questions": ["what?", "and then?"]}],
         "recognize": [{"video": clip, "labels": ["falls", "rises"], "normalise": True}],
-        "locate": [{"video": clip, "event": "it stops"}],
-        "events": [{"video": clip}, {"video": clip, "start": 0.0, "end": 0.5}],
+        "locate": [
+            {"video": clip, "event": "it stops"},
+            {"video": clip, "event": "it stops", "long": "chunks"},
+            {"video": clip, "event": "it stops", "tokens_per_frame": 1.0},
+        ],
+        "events": [
+            {"video": clip},
+            {"video": clip, "start": 0.0, "end": 0.5},
+            {"video": clip, "long": "chunks"},
+            {"video": clip, "tokens_per_frame": 1.0},
+        ],
         "generate": [
             {"prompt": "red", "out": str(out / "g.mkv"), "seed": 2, "negative": "blue"},
             {"out": str(out / "any.mkv"), "seed": 3},
@@ -93,7 +102,16 @@ def test_requests_are_answered_as_the_command_does(folder: Path, task: str, tmp_
         assert found[2]["result"] == json.loads(json.dumps(asdict(told)))
         assert found[2]["result"]["readings"] == 2
     elif task == "locate":
-        assert found[0]["result"]["start"] == model.locate(clip, "it stops").start
+        assert found[0]["result"] == asdict(model.locate(clip, "it stops"))
+        told = model.locate_long(clip, "it stops")
+        assert found[1]["result"] == json.loads(json.dumps(asdict(told)))
+        assert found[2]["result"] == asdict(model.locate(clip, "it stops", 1.0))
+    elif task == "events":
+        assert found[0]["result"] == [asdict(event) for event in model.events(clip)]
+        assert found[1]["result"] == model.describe(clip, 0.0, 0.5)
+        told = model.events_long(clip)
+        assert found[2]["result"] == json.loads(json.dumps(asdict(told)))
+        assert found[3]["result"] == [asdict(event) for event in model.events(clip, 1.0)]
     elif task == "generate":
         expected = model.generate("red", seed=2, negative="blue"), model.generate(None, seed=3)
         for request, film in zip(asked, expected, strict=True):

@@ -71,23 +71,35 @@ def test_frames_that_need_no_model() -> None:
     assert torch.equal(guess[:, :, :, :16], going_on[:, :, :, :16])
     assert torch.equal(held(film, 2), film[3:].repeat(2, 1, 1, 1))
     still = film[:1].repeat(3, 1, 1, 1)
-    assert torch.equal(blended(still), still) and torch.equal(moved_on(still, 3), still)
-    ends = blended(film)
-    assert torch.equal(ends[0], film[0]) and torch.equal(ends[-1], film[-1])
+    ends = torch.tensor([0, 2])
+    assert torch.equal(blended(still, ends), still) and torch.equal(moved_on(still, 3), still)
+    known = torch.tensor([0, 2, 3])
+    faded = blended(film, known)
+    assert torch.equal(faded[known], film[known])
+    between = ((film[0].float() + film[2].float()) / 2).round().byte()
+    assert torch.equal(faded[1], between)
 
 
 def test_frame_figures_stand_beside_baselines(model: Model, clips: list[Clip]) -> None:
     taught = Model(model.decoder, model.vocabulary, model.codec, ("fill",))
     found = {f.name: f for f in frame_figures(taught, clips[:2], 0, Sampling(guidance=1.0))}
+    drawn = "", "_unguided", "_codec"
     assert set(found) == {
-        *(f"continue_psnr{way}" for way in ("", "_last_frame", "_linear_motion", "_codec")),
-        *(f"infill_psnr{way}" for way in ("", "_blend", "_codec")),
+        *(f"continue_psnr{way}" for way in (*drawn, "_last_frame", "_linear_motion")),
+        *(f"{name}_psnr{way}" for name in ("infill", "keyframes") for way in (*drawn, "_blend")),
     }
     halves = [(clip.frames[1:2].expand(2, -1, -1, -1), clip.frames[2:]) for clip in clips[:2]]
     errors = [((a.double() - b.double()) / 255).square().mean() for a, b in halves]
     by_hand = -10 * torch.stack(errors).mean().log10()
     assert found["continue_psnr_last_frame"].value == pytest.approx(float(by_hand), abs=1e-3)
     assert all(f.low is not None and f.low <= f.value <= (f.high or 0) for f in found.values())
+    assert found["continue_psnr"].value == found["continue_psnr_unguided"].value  # guidance is 1
+    with pytest.warns(UserWarning, match="not trained at"):
+        few = frame_figures(taught, clips[:2], 0, Sampling(guidance=1.0), tokens_per_frame=1)
+    assert {f.name for f in few} == set(found)
+    assert {f.name: f.value for f in few}["continue_psnr_codec"] < found[
+        "continue_psnr_codec"
+    ].value
 
 
 def test_evaluation_has_them(model: Model, clips: list[Clip]) -> None:

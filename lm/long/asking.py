@@ -171,7 +171,7 @@ def answer_long(
         return hierarchy(query, video)
     if way.name == "summary":
         return summary(query, video, way.amount or SUMMARY)
-    return query.conclude(query.evidence(_chosen(reader, video, way)))
+    return query.conclude(query.evidence(chosen_parts(reader, video, way)))
 
 
 def caption_long(model: VideoReader, video: Seen, long: str = "chunks") -> LongAnswer:
@@ -189,7 +189,7 @@ def caption_long(model: VideoReader, video: Seen, long: str = "chunks") -> LongA
     if room is not None:
         texts = rolling_captions(query, footage, room)
     else:
-        texts = query.captions(part for part, _ in _chosen(reader, footage, way))
+        texts = query.captions(part for part, _ in chosen_parts(reader, footage, way))
     told = joined(list(texts))
     text = "\n".join(map(str, told))
     return LongAnswer(text, None, query.tokens, query.readings, parts=told)
@@ -201,7 +201,8 @@ def room_of(way: Long, model: VideoReader) -> Room | None:
     return way.room(model.codec.block_frames, framing.max_block_tokens, framing.max_frames)
 
 
-def _chosen(reader: Reader, video: Parts, way: Long) -> Iterable[tuple[Part, float]]:
+def chosen_parts(reader: Reader, video: Parts, way: Long) -> Iterable[tuple[Part, float]]:
+    """The parts that a strategy reads, whatever is asked, each with how many it speaks for."""
     if way.name == "keyframes":
         return keyframes(video, reader)
     if way.name == "recall":

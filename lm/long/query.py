@@ -57,7 +57,7 @@ class Query:
     def evidence(self, parts: Iterable[tuple[Part, float]], past: str = "") -> list[Evidence]:
         """What each part says, with its weight; read some at a time, as they come."""
         found: list[Evidence] = []
-        for some in _together(parts):
+        for some in together(parts):
             scored = self._score([part for part, _ in some], past)
             found += [
                 Evidence(part.start, part.end, each.scores, weight)
@@ -82,7 +82,7 @@ class Query:
 
     def captions(self, parts: Iterable[Part]) -> Iterator[TimedText]:
         """What happens in each part."""
-        for some in _together(parts):
+        for some in together(parts):
             told = self.reader.caption([part.tokens for part in some])
             self._spend(each.tokens for each in told)
             for part, each in zip(some, told, strict=True):
@@ -113,7 +113,8 @@ class Query:
             self.tokens, self.readings = self.tokens + each, self.readings + 1
 
 
-def _together(items: Iterable[T]) -> Iterator[list[T]]:
+def together(items: Iterable[T]) -> Iterator[list[T]]:
+    """As many at a time as are read side by side."""
     rest = iter(items)
     while some := list(islice(rest, SIDE_BY_SIDE)):
         yield some
