@@ -8,8 +8,10 @@ scene shows as choices. Right answers, seconds from the middle of where it was f
 (0 within it) and tokens that the language model read are means over films with 95 % bootstrap
 intervals over films. Beside them: the event's own first clip alone (what the model can do at
 all), the commonest answer, and a guess among the choices. Equal readings are computed once and
-counted every time. `--memory` measures instead peak memory above the loaded model on one film
-and on one of a fifth of its length, each strategy in a process of its own, nothing computed ahead.
+counted every time. Of models that were taught times, `--locate` asks when the event happens, too,
+by each of the strategies given. `--memory` measures instead peak memory above the loaded model on
+one film and on one of a fifth of its length, each strategy in a process of its own, nothing
+computed ahead.
 """
 
 from __future__ import annotations
@@ -124,7 +126,12 @@ def with_maximum(strategy: str) -> Long:
 
 
 def try_film(
-    model: Model, number: int, made: HiddenEvent, file: Path, strategies: Sequence[str]
+    model: Model,
+    number: int,
+    made: HiddenEvent,
+    file: Path,
+    strategies: Sequence[str],
+    locating: Sequence[str] = (),
 ) -> dict[str, list[Trial]]:
     """Every strategy on a film."""
     write_film(made.film(), file, quality="high")
@@ -147,6 +154,11 @@ def try_film(
             )
             right, far = told.text == question.answer, far_off(made, told.seconds)
             found[strategy].append(Trial(number, question.kind, right, far, told.tokens))
+    for strategy in locating:
+        told = model.locate_long(file, made.event.text, strategy)
+        far = far_off(made, told.seconds)
+        trial = Trial(number, "when", far == 0, far, told.tokens)
+        found[f"when it happens, {strategy}"].append(trial)
     chunks = parts_of(with_maximum("chunks"))
     event = [part for part in chunks.read() if part.start >= made.event.start - 1e-6][:1]
     assert event, "an event lasts at least one part"
@@ -244,6 +256,7 @@ def main() -> None:
     parser.add_argument("--event-clips", type=int, default=3, help="how often its clip is shown")
     parser.add_argument("--shift", type=int, default=0, help="frames that parts lag behind clips")
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
+    parser.add_argument("--locate", nargs="*", default=[], help="strategies to find times with")
     parser.add_argument("--seed", type=int, default=0, help="of the first film")
     parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
     a = parser.parse_args()
@@ -273,7 +286,8 @@ def main() -> None:
         for number in range(a.videos):
             made = film(a.seed + number, a.minutes)
             questions += made.questions
-            found = try_film(model, number, made, Path(folder) / "film.mkv", a.strategies)
+            file = Path(folder) / "film.mkv"
+            found = try_film(model, number, made, file, a.strategies, a.locate)
             for name, each in found.items():
                 trials[name] += each
     print(
