@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -17,10 +18,12 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from data.source import open_source
 from tokenizer.callbacks import Clock, FiniteGuard, SpareMemory
 from tokenizer.clip_data import ClipData
 from tokenizer.codec import Codec
 from tokenizer.fitting import FitReport, choose_precision, prepare
+from tokenizer.metrics import psnr, squared_error
 from tokenizer.training import CodecTraining, configured, fit
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "tokenizer"
@@ -180,13 +183,21 @@ def test_two_processes_train_with_networks_that_join_late_and_one_reports(tmp_pa
         *("tokenizer", "fit", *TINY, f"--out={tmp_path}", "--model.recipe.gan_from=0.5"),
         *(f"--config={CONFIGS / 'loss/gan.yaml'}", f"--config={CONFIGS / 'quantizer/simvq.yaml'}"),
         *("--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"),
+        *("--trainer.val_check_interval=3", "--data.held_out=4", "--json"),
     ]
     done = subprocess.run(
         [sys.executable, "-m", "kinolex", *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("steps: 6") == 1
-    assert Codec.load(tmp_path / "codec").quantizer.codebook_size == 1024
+    report = json.loads(done.stdout)
+    assert report["steps"] == 6
+    codec = Codec.load(tmp_path / "codec")
+    assert codec.quantizer.codebook_size == 1024
+    source = open_source("scenes:easy", split="heldout", num_frames=4, height=16, width=16)
+    clips = [source[i] for i in range(4)]  # the two of either rank
+    again = [codec.decode(codec.encode(clip)).frames for clip in clips]
+    error = squared_error(torch.stack(again), torch.stack([clip.frames for clip in clips])).mean()
+    assert report["metrics"]["val/psnr"] == pytest.approx(psnr(error), abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from tokenizer.metrics import CodeUsage, psnr
 from tokenizer.optimisation import Average, MuonAdamW
 from tokenizer.ordering import Order
 from tokenizer.quantizer import Quantizer
-from tokenizer.ranks import num_ranks
+from tokenizer.ranks import gather_rows, num_ranks, sum_over_ranks
 from tokenizer.recipe import Recipe, check_recipe
 
 if TYPE_CHECKING:
@@ -200,12 +200,16 @@ class CodecTraining(LightningModule):
         return [("val/psnr", None), *((f"val/psnr_at_{rate:g}", rate) for rate in lower)]
 
     def on_validation_epoch_end(self) -> None:
-        for name, errors in self._errors.items():
-            self.log(name, psnr(torch.cat(errors).mean()), prog_bar=name == "val/psnr")
+        for name, errors in self._errors.items():  # each rank has watched its share of the clips
+            error = gather_rows(torch.cat(errors).to(self.device)).mean()
+            self.log(name, psnr(error), prog_bar=name == "val/psnr")
+        self.usage.counts = sum_over_ranks(self.usage.counts.to(self.device)).cpu()
         self.log_dict({"val/used_codes": self.usage.used, "val/perplexity": self.usage.perplexity})
         head = self.codec.label_head
         if head is not None and self._summaries:
-            right = head.right(torch.stack(self._summaries), torch.stack(self._told))
+            told = torch.stack(self._told).to(self.device)
+            summaries = gather_rows(torch.stack(self._summaries))
+            right = head.right(summaries, gather_rows(told))
             self.log_dict({f"val/reads_{name}": share for name, share in right.items()})
         self.average.swap(self.codec)
 
