@@ -12,11 +12,18 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizer.command_line import Command, build_parser, print_json, print_result, with_values
+from tokenizer.command_line import (
+    Command,
+    build_parser,
+    print_json,
+    print_line,
+    print_result,
+    with_values,
+)
 from tokenizer.telling import reason_of
 
 if TYPE_CHECKING:
@@ -286,6 +293,10 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
         if command.opens_models:
             options["open_model_prior"] = _open_model_prior
         result = function(**options)
+    if isinstance(result, Iterator):  # a talk: each answer as soon as it is there
+        for each in result:
+            print_line(each, as_json)
+        return 0
     if result is not None and _is_first_rank():
         print_json(result) if as_json else print_result(result)
     was_ended = getattr(result, "finished", True) is False  # a training, by Ctrl-C; it is kept

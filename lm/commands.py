@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from lm.long.answer import LongAnswer
 from lm.long.asking import Long, check_rate
 from lm.ranking import LabelScore
 from lm.tasks import Model
-from tokenizer.command_line import visible
 from tokenizer.progress import progress_bar
 
 
@@ -62,6 +62,17 @@ class Recognition:
 
     def __str__(self) -> str:
         return "\n".join(f"{score.probability:6.1%}  {score.label}" for score in self.labels)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question of a talk and its answer."""
+
+    question: str
+    answer: str
+
+    def __str__(self) -> str:
+        return self.answer
 
 
 @dataclass(frozen=True)
@@ -200,7 +211,7 @@ def recognize(
     return Recognition(str(video), ranked)
 
 
-def chat(videos: list[Path], model: Path, tokens_per_frame: float | None = None) -> None:
+def chat(videos: list[Path], model: Path, tokens_per_frame: float | None = None) -> Iterator[Turn]:
     """Talk about videos: a question a line, from the keyboard or a pipe, an answer a line.
 
     What was shown and said stays in mind, as much as the model's context holds, until `/forget`;
@@ -233,9 +244,8 @@ def chat(videos: list[Path], model: Path, tokens_per_frame: float | None = None)
             elif line.startswith("/"):
                 print(f"{line.split()[0]}: there are /show FILE and /forget", file=sys.stderr)
             else:
-                print(visible(talk.ask(line)), flush=True)
-        except BrokenPipeError:  # nobody listens any more
-            raise
+                said = talk.ask(line)
+                yield Turn(line, said)
         except (ValueError, OSError) as error:  # the talk goes on
             print(f"kinolex chat: {' '.join(str(error).split())}", file=sys.stderr)
 

@@ -122,6 +122,12 @@ def print_json(result: Any) -> None:
     print(json.dumps(_plain(result), indent=2, ensure_ascii=False))
 
 
+def print_line(result: Any, as_json: bool) -> None:
+    """One of several results as soon as it is there, JSON in a line of its own."""
+    text = json.dumps(_plain(result), ensure_ascii=False) if as_json else visible(str(result))
+    print(text, flush=True)
+
+
 def _plain(value: Any) -> Any:
     """JSON values of a result: dataclasses become objects, paths and the rest strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
