@@ -157,6 +157,7 @@ def infill(
     temperature: float = 1.0,
     min_p: float = MIN_P,
     tokens_per_frame: float | None = None,
+    candidates: int = 1,
     parallel: int = 1,
     exact: bool = True,
 ) -> Film:
@@ -179,6 +180,7 @@ def infill(
         temperature: How varied; 0 for the likeliest codes.
         min_p: Codes less likely than this share of the likeliest are not drawn; 0 for all.
         tokens_per_frame: At most so many; the trained rate if left out.
+        candidates: Videos to make; the one whose frames come nearest to the stills is kept.
         parallel: Codes of a block to draw in one step; the model must have been trained with
             `--model.sizes.ahead` of as many.
         exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
@@ -196,7 +198,7 @@ def infill(
         exact=exact,
     )
     known = read_stills(loaded, stills, times or None)
-    clip = loaded.infill(known, prompt, seed, sampling, tokens_per_frame)
+    clip = loaded.infill(known, prompt, seed, sampling, tokens_per_frame, candidates)
     return _written(clip, out, prompt or "", seed)
 
 

@@ -24,6 +24,7 @@ from tokenizer.metrics import psnr, squared_error
 if TYPE_CHECKING:
     from lm.tasks import Model
 
+CANDIDATES = 4  # videos of the same stills, of which the nearest to them is measured, too
 KEYFRAMES = 3  # stills of `keyframes_psnr`: the ends and the middle
 
 
@@ -114,6 +115,9 @@ def _filled(
         name: model.infill_batch(stills, prompts, seeds, sampling, tokens_per_frame)
         for name, sampling in ways.items()
     }
+    guesses[f"_best_of_{CANDIDATES}"] = model.infill_batch(
+        stills, prompts, seeds, ways[""], tokens_per_frame, CANDIDATES
+    )
     guesses["_codec"] = model.codec.decode_batch(model.encode_batch(clips, tokens_per_frame))
     for i, (clip, known) in enumerate(zip(clips, places, strict=True)):
         unknown = torch.ones(len(clip), dtype=torch.bool)

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from data.clip import Clip
 from data.reading import read_clip
+from lm.choosing import check_candidates, keep_best
 from lm.drawing import Sampling
 from lm.filming import film, plan_shot
 from lm.framing import resize
+from tokenizer.metrics import squared_error
 from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ def infill(
     seeds: Sequence[int],
     sampling: Sampling,
     tokens_per_frame: float | None = None,
+    candidates: int = 1,
 ) -> list[Clip]:
     """A video of the trained length for each clip of a few frames, at their times.
 
@@ -41,10 +45,13 @@ def infill(
         seeds: One each.
         sampling: How to draw.
         tokens_per_frame: At most so many; None: the rate the model was trained at.
+        candidates: Videos of each, of which the one is kept whose frames at the stills' times are
+            nearest to them; the first is the one that its seed alone would give.
 
     Raises:
         ValueError: a model that was not taught to, or times outside the trained length.
     """
+    check_candidates(candidates)
     if "fill" not in model.taught:
         raise ValueError(
             "this model was not taught to fill in: encode its clips with `tokenizer shards "
@@ -58,19 +65,29 @@ def infill(
             raise ValueError(
                 f"a frame at {late:g} s: this model makes videos whose last frame is at {last:g} s"
             )
-    made = film(
-        model.decoder,
-        model.grammar,
-        prompts,
-        seeds,
-        shot,
-        sampling,
-        stills=[_encoded(model, clip) for clip in stills],
-    )
-    return [
-        replace(clip, captions=() if prompt is None else (prompt,), source="filled in")
-        for clip, prompt in zip(model.codec.decode_batch(made), prompts, strict=True)
-    ]
+    shown = [_encoded(model, clip) for clip in stills]
+
+    def draw(rows: list[int], seeds: list[int]) -> list[Clip]:
+        told, known = [prompts[row] for row in rows], [shown[row] for row in rows]
+        made = film(model.decoder, model.grammar, told, seeds, shot, sampling, stills=known)
+        return [
+            replace(clip, captions=() if prompt is None else (prompt,), source="filled in")
+            for clip, prompt in zip(model.codec.decode_batch(made), told, strict=True)
+        ]
+
+    def score(rows: list[int], clips: list[Clip]) -> Tensor:
+        pairs = zip(clips, [stills[row] for row in rows], strict=True)
+        return torch.tensor([-_apart(clip, known) for clip, known in pairs])
+
+    return keep_best(len(stills), seeds, candidates, draw, score)
+
+
+def _apart(clip: Clip, stills: Clip) -> float:
+    """Mean squared error of a clip at the times of stills, at its frames nearest to them."""
+    nearest = (clip.timestamps[:, None] - stills.timestamps).abs().argmin(0)
+    if (stills.height, stills.width) != (clip.height, clip.width):
+        stills = resize(stills, clip.height, clip.width)
+    return float(squared_error(clip.frames[nearest], stills.frames).mean())
 
 
 def _encoded(model: Model, clip: Clip) -> list[VideoTokens]:

@@ -228,7 +228,9 @@ def _continue(model: Model, request: Request) -> str:
 def _infill(model: Model, request: Request) -> str:
     stills = read_stills(model, [Path(p) for p in request["stills"]], request.get("times"))
     asked = stills, request.get("prompt"), request.get("seed", 0), _sampling(request)
-    return _filmed(request, lambda: model.infill(*asked, request.get(RATE)))
+    return _filmed(
+        request, lambda: model.infill(*asked, request.get(RATE), request.get("candidates", 1))
+    )
 
 
 def _sampling(request: Request) -> Sampling:
@@ -290,7 +292,7 @@ TASKS = {
     "infill": RequestTask(
         {"stills": TEXTS, "out": TEXT},
         {"times": NUMBERS, "prompt": TEXT, **_DRAWN}
-        | {"context_guidance": NUMBER, "rescale": NUMBER, RATE: NUMBER},
+        | {"context_guidance": NUMBER, "rescale": NUMBER, RATE: NUMBER, "candidates": WHOLE},
         _each(_infill),
     ),
 }

@@ -211,9 +211,12 @@ class Model(VideoReader):
         seed: int = 0,
         sampling: Sampling | None = None,
         tokens_per_frame: float | None = None,
+        candidates: int = 1,
     ) -> Clip:
         """A video of which some frames are given, see `lm.infilling.infill`."""
-        return self.infill_batch([stills], [prompt], [seed], sampling, tokens_per_frame)[0]
+        return self.infill_batch(
+            [stills], [prompt], [seed], sampling, tokens_per_frame, candidates
+        )[0]
 
     def infill_batch(
         self,
@@ -222,8 +225,9 @@ class Model(VideoReader):
         seeds: Sequence[int] | None = None,
         sampling: Sampling | None = None,
         tokens_per_frame: float | None = None,
+        candidates: int = 1,
     ) -> list[Clip]:
         """`infill` of many, each with its own seed (default 0, 1, ...)."""
         seeds = list(range(len(stills))) if seeds is None else seeds
         way = sampling or Sampling(guidance=2.0, context_guidance=1.5)
-        return infill(self, stills, prompts, seeds, way, tokens_per_frame)
+        return infill(self, stills, prompts, seeds, way, tokens_per_frame, candidates)

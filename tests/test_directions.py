@@ -14,6 +14,7 @@ import torch
 from data.clip import Clip, Event
 from data.writing import write_video
 from kinolex import main
+from lm.choosing import SEED_STEP
 from lm.document import Nothing, Task, Text, Time, Video
 from lm.drawing import Draw, Sampling
 from lm.grammar import Grammar
@@ -26,6 +27,7 @@ from lm.sampling import SEEDS, later_seed
 from lm.tasks import Model
 from lm.watching import Clock
 from tokenizer.command_line import visible
+from tokenizer.metrics import squared_error
 
 TAUGHT = ("events", "fill", "talk")
 
@@ -360,3 +362,16 @@ def test_filling_in_at_a_rate_and_side_by_side(taught: Model, clips: list[Clip])
     ]
     for one, other in zip(alone, beside, strict=True):
         assert torch.equal(one.frames, other.frames)
+
+
+def test_of_candidates_the_nearest_to_the_stills_is_kept(taught: Model, clips: list[Clip]) -> None:
+    ends = torch.tensor([0, 3])
+    known = [clip.at(ends) for clip in clips[:2]]
+    kept = taught.infill_batch(known, [None, None], [3, 4], candidates=5)
+    for seed, still, best in zip((3, 4), known, kept, strict=True):
+        drawn = [taught.infill(still, None, later_seed(seed, SEED_STEP * k)) for k in range(5)]
+        errors = [squared_error(film.frames[ends], still.frames).mean() for film in drawn]
+        assert len(set(map(float, errors))) > 1
+        assert torch.equal(best.frames, drawn[int(torch.stack(errors).argmin())].frames)
+    with pytest.raises(ValueError, match="candidates=0: make at least one"):
+        taught.infill(known[0], candidates=0)

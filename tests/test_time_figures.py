@@ -84,9 +84,10 @@ def test_frame_figures_stand_beside_baselines(model: Model, clips: list[Clip]) -
     taught = Model(model.decoder, model.vocabulary, model.codec, ("fill",))
     found = {f.name: f for f in frame_figures(taught, clips[:2], 0, Sampling(guidance=1.0))}
     drawn = "", "_unguided", "_codec"
+    filled = *drawn, "_blend", "_best_of_4"
     assert set(found) == {
         *(f"continue_psnr{way}" for way in (*drawn, "_last_frame", "_linear_motion")),
-        *(f"{name}_psnr{way}" for name in ("infill", "keyframes") for way in (*drawn, "_blend")),
+        *(f"{name}_psnr{way}" for name in ("infill", "keyframes") for way in filled),
     }
     halves = [(clip.frames[1:2].expand(2, -1, -1, -1), clip.frames[2:]) for clip in clips[:2]]
     errors = [((a.double() - b.double()) / 255).square().mean() for a, b in halves]
