@@ -154,7 +154,7 @@ COMMANDS: dict[str, Command] = {
         several=("layers",),
     ),
     "lm show-sequence": Command(
-        "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)
+        "lm.show_command:show_sequence", "print a clip as the model reads it", ("video",)
     ),
     "lm export-gguf": Command("lm.gguf_writing:export_gguf", "write a file that llama.cpp runs"),
     "caption": Command(
