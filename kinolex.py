@@ -161,7 +161,7 @@ COMMANDS: dict[str, Command] = {
         several=("layers",),
     ),
     "lm show-sequence": Command(
-        "lm.commands:show_sequence", "print a clip as the model reads it", ("video",)
+        "lm.show_command:show_sequence", "print a clip as the model reads it", ("video",)
     ),
     "lm export-gguf": Command("lm.gguf_writing:export_gguf", "write a file that llama.cpp runs"),
     "caption": Command(
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when all of it worked; 2 when the user must mend something, which stderr says in a line,
         also where the rest of what was asked was done; 130 when interrupted, also where what a
-        training had learned by then was kept.
+        training had learned by then, or what a film had of frames, was kept.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -228,8 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _run(name, COMMANDS[name], rest)
-    except KeyboardInterrupt:
-        print("kinolex: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"kinolex: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `kinolex ... | head` is no error
         sys.stderr.close()

@@ -1,10 +1,12 @@
 """Tokens a second of the decoder's own loop beside transformers' `generate`.
 
     OMP_NUM_THREADS=1 python benchmarks/decoding.py --sizes S M --rows 1 8
+    OMP_NUM_THREADS=1 python benchmarks/decoding.py --sizes S M --rows 1 8 --memory
 
 Random weights, fp32, one thread, greedy over all ids, a prompt of 64 tokens, dynamic cache in
 transformers. Both take turns in one run; medians with spread, the prompt's pass counted in both.
-It measures the model and its cache: neither the grammar nor quality.
+It measures the model and its cache: neither the grammar nor quality. With `--memory` it counts what
+one step of ours takes of memory, which it gives back, in place of time.
 """
 
 from __future__ import annotations
@@ -15,22 +17,26 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from torch.profiler import ProfilerActivity, profile
 
 from lm.engine import Engine
 from lm.model import Decoder, DecoderConfig
 from lm.quantized import ShortEngine
 from lm.sampling import OwnReading
 
+if TYPE_CHECKING:
+    from transformers import Qwen3ForCausalLM
+
 SIZES = {"S": (384, 6, 6, 1024), "M": (768, 12, 12, 2048)}  # width, layers, heads, hidden
 IDS, PROMPT = 8192, 64
 
 
-def make_models(size: str, context: int) -> tuple[Decoder, Qwen3ForCausalLM]:
+def make_ours(size: str, context: int) -> Decoder:
     width, layers, heads, hidden = SIZES[size]
-    ours = DecoderConfig(
+    config = DecoderConfig(
         num_ids=IDS,
         video_start=IDS,
         code_dim=0,
@@ -45,6 +51,13 @@ def make_models(size: str, context: int) -> tuple[Decoder, Qwen3ForCausalLM]:
         tied=True,
         slot_embedding=False,
     )
+    return Decoder(config).eval()
+
+
+def make_theirs(size: str, context: int) -> Qwen3ForCausalLM:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    width, layers, heads, hidden = SIZES[size]
     theirs = Qwen3Config(
         vocab_size=IDS,
         hidden_size=width,
@@ -56,7 +69,37 @@ def make_models(size: str, context: int) -> tuple[Decoder, Qwen3ForCausalLM]:
         max_position_embeddings=context,
         tie_word_embeddings=True,
     )
-    return Decoder(ours).eval(), Qwen3ForCausalLM(theirs).eval()
+    return Qwen3ForCausalLM(theirs).eval()
+
+
+@torch.inference_mode()
+def memory_of_a_step(model: Decoder, rows: int, read: int) -> list[int]:
+    """Bytes of every allocation (above 0) and freeing of one step and its scores."""
+    start = torch.randint(10, IDS, (rows, read)).tolist()
+    reading = OwnReading(model, [(row, [0] * read) for row in start], room=20)
+
+    def step() -> None:
+        last = reading.scores(0, model.config.num_ids).argmax(-1)
+        reading.push(last.tolist(), [0] * rows)
+
+    for _ in range(16):  # until matrices are laid out anew
+        step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+    assert seen.profiler is not None
+    events = seen.profiler.kineto_results.events()
+    return [event.nbytes() for event in events if event.name() == "[memory]"]
+
+
+def print_memory(size: str, rows: int) -> None:
+    for read in (PROMPT, 16 * PROMPT):
+        events = memory_of_a_step(make_ours(size, read + 20), rows, read)
+        taken = [nbytes for nbytes in events if nbytes > 0]
+        print(
+            f"{size} rows {rows} after {read} tokens: {len(taken)} allocations, "
+            f"{sum(taken) / 1024:.0f} KiB in all, largest {max(taken) / 1024:.0f} KiB",
+            flush=True,
+        )
 
 
 @torch.inference_mode()
@@ -87,10 +130,16 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--memory", action="store_true", help="count what a step takes of memory")
     given = parser.parse_args()
     torch.set_num_threads(1)
     for size in given.sizes:
-        ours, theirs = make_models(size, PROMPT + given.tokens)
+        if given.memory:
+            for rows in given.rows:
+                print_memory(size, rows)
+            continue
+        context = PROMPT + given.tokens
+        ours, theirs = make_ours(size, context), make_theirs(size, context)
         for rows in given.rows:
             ids = torch.randint(10, IDS, (rows, PROMPT))
             bf16, int8 = ShortEngine(ours, "bf16"), ShortEngine(ours, "int8")

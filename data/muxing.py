@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from data.clip import Clip
+from data.interrupts import undivided
 
 CLOCK = Fraction(1, 90_000)  # seconds a tick; Matroska and WebM round it to milliseconds
 APNG_CLOCK = Fraction(1, 1000)
@@ -62,11 +63,16 @@ class Muxed:
     """What encoding a clip gave."""
 
     packet_bytes: int  # of all packets: without the container and the headers it keeps
+    num_frames: int
+    cut_short: bool  # by Ctrl-C: a film of which these frames were made
     unused: dict[str, str]  # options that the encoder does not know
 
 
 def mux(clip: Clip | Film, target: Path | BinaryIO, encoding: Encoding) -> Muxed:
     """Encode a clip with its times into a file or an open binary file.
+
+    Where Ctrl-C comes while a film is made, the file ends, whole, after the frames there are; a
+    clip, and a film without one, pass it on.
 
     Raises:
         av.error.FFmpegError: The encoder is unknown or refuses the size, pixels or options.
@@ -81,7 +87,8 @@ def mux(clip: Clip | Film, target: Path | BinaryIO, encoding: Encoding) -> Muxed
     clock = APNG_CLOCK if encoding.container == "apng" else CLOCK
     converted = encoding.pixels.startswith("yuv")
     opened = str(target) if isinstance(target, Path) else target
-    size = 0
+    size = num_frames = 0
+    cut_short = False
     same = {"fflags": "+bitexact"}  # no random ids: equal clips give equal files
     with (
         _plain_pipe_errors(),
@@ -112,20 +119,27 @@ def mux(clip: Clip | Film, target: Path | BinaryIO, encoding: Encoding) -> Muxed
 
         parts = clip.parts if isinstance(clip, Film) else (clip.frames,)
         images = (image for part in parts for image in to_images(part))
-        for image, tick in zip(images, ticks(clip, clock), strict=True):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            if converted:
-                frame = reformatter.reformat(
-                    frame,
-                    format=encoding.pixels,
-                    dst_colorspace=Colorspace.ITU601,
-                    dst_color_range=ColorRange.MPEG,
-                )
-            frame.pts, frame.time_base = tick, clock
-            put(frame)
+        try:
+            for image, tick in zip(images, ticks(clip, clock), strict=True):
+                with undivided():  # a packet that is lost would spoil those after it
+                    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                    if converted:
+                        frame = reformatter.reformat(
+                            frame,
+                            format=encoding.pixels,
+                            dst_colorspace=Colorspace.ITU601,
+                            dst_color_range=ColorRange.MPEG,
+                        )
+                    frame.pts, frame.time_base = tick, clock
+                    put(frame)
+                    num_frames += 1
+        except KeyboardInterrupt:
+            if not (num_frames and isinstance(clip, Film)):
+                raise
+            cut_short = True
         put(None)
         unused = dict(stream.codec_context.options)
-    return Muxed(size, unused)
+    return Muxed(size, num_frames, cut_short, unused)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from data.atomic import atomic_path, check_writable, write_atomically
 from data.clip import Clip
-from data.muxing import APNG_CLOCK, CLOCK, Encoding, Film, mux, ticks, to_images
+from data.interrupts import CutShort, nothing_written
+from data.muxing import APNG_CLOCK, CLOCK, Encoding, Film, Muxed, mux, ticks, to_images
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,27 +79,58 @@ def write_film(film: Film, path: str | Path, *, quality: Quality = "normal") -> 
     """Write frames as they come, as `write_video` does; .gif and .png hold them all first.
 
     The path `-` is standard output, which gets what a .mkv would hold.
+
+    Raises:
+        CutShort: Ctrl-C. The frames that were made by then are a whole file at `path`; without
+            one, what was there is as it was.
     """
     if str(path) == "-":
-        _mux(film, sys.stdout.buffer, ".mkv", quality)
+        muxed = _mux(film, sys.stdout.buffer, ".mkv", quality)
         sys.stdout.buffer.flush()
+        _tell_cut(film, muxed, "standard output")
         return Path(path)
     path = Path(path)
     check_target(path)
-    if path.suffix.lower() in (".gif", ".png"):
-        whole = Clip(torch.cat(list(film.parts)), film.timestamps, source=film.source)
-        return write_video(whole, path, quality=quality)
-    _write_muxed(film, path, quality)
+    with nothing_written(path):
+        if path.suffix.lower() in (".gif", ".png"):
+            _write_held(film, path, quality)
+        else:
+            _tell_cut(film, _write_muxed(film, path, quality), path)
     return path
 
 
-def _write_muxed(clip: Clip | Film, path: Path, quality: Quality) -> None:
+def _write_held(film: Film, path: Path, quality: Quality) -> None:
+    held: list[Tensor] = []
+    times, cut_short = film.timestamps, False
+    try:
+        for part in film.parts:
+            held.append(part)
+    except KeyboardInterrupt:
+        if not held:
+            raise
+        times, cut_short = times[: sum(map(len, held))], True
+    write_video(Clip(torch.cat(held), times, source=film.source), path, quality=quality)
+    _tell_cut(film, Muxed(0, len(times), cut_short, {}), path)
+
+
+def _tell_cut(film: Film, muxed: Muxed, place: str | Path) -> None:
+    """Raise CutShort if not all of a film was written, with how much of it there is."""
+    if muxed.cut_short:
+        seconds = f" ({muxed.num_frames / film.fps:.4g} s)" if film.fps else ""
+        raise CutShort(
+            f"interrupted; the first {muxed.num_frames} of {len(film)} frames{seconds} are in "
+            f"{place}"
+        )
+
+
+def _write_muxed(clip: Clip | Film, path: Path, quality: Quality) -> Muxed:
     from av.error import FFmpegError
 
     suffix = path.suffix.lower()
     try:
         with atomic_path(path) as partial:
-            _mux(clip, partial, suffix, quality)
+            muxed = _mux(clip, partial, suffix, quality)
+        return muxed
     except FFmpegError as error:
         if isinstance(error, OSError):  # no folder, no permission, a full disk
             raise OSError(error.errno, error.strerror, str(path)) from None
@@ -138,7 +170,7 @@ def _durations(clip: Clip, ticks: int, shortest: int = 1) -> list[int]:
     return durations
 
 
-def _mux(clip: Clip | Film, target: Path | BinaryIO, suffix: str, quality: Quality) -> None:
+def _mux(clip: Clip | Film, target: Path | BinaryIO, suffix: str, quality: Quality) -> Muxed:
     even = clip.height % 2 == 0 and clip.width % 2 == 0
     small = "yuv420p" if even and quality == "normal" else "yuv444p"
     vp9 = {"b": "0", "deadline": "good", "cpu-used": "4"}
@@ -157,7 +189,7 @@ def _mux(clip: Clip | Film, target: Path | BinaryIO, suffix: str, quality: Quali
             f"{clip.source or target}: frames {closest:.2g} s apart, {suffix} tells {coarsest} s "
             "apart; sample the clip at a lower fps"
         )
-    mux(clip, target, encoding)
+    return mux(clip, target, encoding)
 
 
 def encode_gif(frames: Tensor, fps: float, scale: int = 1) -> bytes:

@@ -47,14 +47,11 @@ class Chat:
                 "this model was taught to talk of one video, shown first: begin anew, or train it "
                 "with --data.mixture.talk 0.2"
             )
-        taken = len(self._stream([*self.items, shown, ask_of("?")], "<answer>"))
-        context = self.model.decoder.config.context
-        if taken >= context:
-            raise ValueError(
-                f"with this video and the shortest question the talk takes {taken} tokens, which "
-                f"leaves no room for an answer (context {context}): show it at fewer tokens a "
-                "frame, give a shorter clip, or begin anew"
-            )
+        self._prompt(
+            [*self.items, shown, ask_of("?")],
+            "this video and the shortest question",
+            "show it at fewer tokens a frame, give a shorter clip, or begin anew (forget)",
+        )
         self.items.append(shown)
 
     def ask(self, question: str, seed: int = 0) -> str:
@@ -67,15 +64,27 @@ class Chat:
         if not any(isinstance(item, Video) for item in self.items):
             raise ValueError("no video was shown yet: show one, then ask")
         items = [*self.items, ask_of(question)]
-        prompt = self._stream(items, "<answer>")
+        prompt = self._prompt(
+            items,
+            "this question",
+            "ask in fewer words, begin anew (forget), or show videos at fewer tokens a frame",
+        )
         (answer,) = complete(self.model, [prompt], self.draw, seed)
         assert isinstance(answer, Text)
         self.items = [*items, answer]
         return answer.text
 
-    def _stream(self, items: list[Item], mark: str) -> list[int]:
+    def _prompt(self, items: list[Item], last: str, remedies: str) -> list[int]:
+        """The talk up to its next answer; ValueError: the shortest answer does not fit after it."""
         task = Task("talk" if "talk" in self.model.taught else "watch")
-        return opened(self.model.vocabulary, [task, *items], mark)
+        prompt = opened(self.model.vocabulary, [task, *items], "<answer>")
+        context = self.model.decoder.config.context
+        if len(prompt) >= context:  # an answer is at least its <stop>
+            raise ValueError(
+                f"with {last} the talk takes {len(prompt)} tokens, with the shortest answer "
+                f"{len(prompt) + 1 - context} more than the context of {context}: {remedies}"
+            )
+        return prompt
 
     def forget(self) -> None:
         """Begin anew."""

@@ -75,18 +75,6 @@ class Turn:
         return self.answer
 
 
-@dataclass(frozen=True)
-class ShownSequence:
-    """A video as the model reads it."""
-
-    video: str
-    num_tokens: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.text}\n({self.num_tokens} tokens)"
-
-
 def caption(
     videos: list[Path],
     model: Path,
@@ -248,39 +236,6 @@ def chat(videos: list[Path], model: Path, tokens_per_frame: float | None = None)
                 yield Turn(line, said)
         except (ValueError, OSError) as error:  # the talk goes on
             print(f"kinolex chat: {' '.join(str(error).split())}", file=sys.stderr)
-
-
-def show_sequence(
-    video: Path,
-    model: Path,
-    caption: str | None = None,
-    codes: int = 8,
-    tokens_per_frame: float | None = None,
-) -> ShownSequence:
-    """Print a video as the model reads it.
-
-    Example: kinolex lm show-sequence clip.mp4 --model runs/demo/model
-
-    Args:
-        video: A video, GIF, image or folder of images.
-        model: Folder of a model.
-        caption: A caption to stand before it.
-        codes: Codes to show of each block.
-        tokens_per_frame: Read at most so many; the rate the model was trained at if left out.
-    """
-    from lm.document import Document, Task, Text, Video
-    from lm.sequence import describe, write
-
-    if codes < 0:
-        raise ValueError(f"codes={codes}: give 0 or more")
-    loaded = Model.load(model)
-    shown = Video(loaded.encode(video, tokens_per_frame))
-    first = Task("watch"), shown
-    if caption is not None:
-        first = Task("film"), Text("caption", caption), shown
-    document = Document(first)
-    sequence = write(document, loaded.vocabulary)
-    return ShownSequence(str(video), len(sequence), describe(sequence, loaded.vocabulary, codes))
 
 
 def _split(words: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from data import muxing
 from data.clip import Clip
+from data.interrupts import nothing_written
 from data.writing import check_target, write_film, write_video
 from lm.drawing import MIN_P, Draw, Sampling
 from lm.infilling import read_stills
@@ -79,17 +80,18 @@ def generate(
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     check_target(out)
-    loaded = Model.load(model, engine)
-    video = Draw(temperature, top_k, top_p, min_p)
-    sampling = Sampling(video=video, guidance=guidance, parallel=parallel, exact=exact)
-    rest = {"tokens_per_frame": tokens_per_frame, "negative": negative, "overlap": overlap}
-    if candidates == 1 and _streams(out):
-        take = loaded.generate_stream(prompt, seconds, seed, sampling, **rest)
-        return _rolled(take, out, prompt or "", seed)
-    (clip,) = loaded.generate_batch(
-        [prompt], seconds, [seed], sampling, candidates=candidates, **rest
-    )
-    return _written(clip, out, prompt or "", seed)
+    with nothing_written(out):
+        loaded = Model.load(model, engine)
+        video = Draw(temperature, top_k, top_p, min_p)
+        sampling = Sampling(video=video, guidance=guidance, parallel=parallel, exact=exact)
+        rest = {"tokens_per_frame": tokens_per_frame, "negative": negative, "overlap": overlap}
+        if candidates == 1 and _streams(out):
+            take = loaded.generate_stream(prompt, seconds, seed, sampling, **rest)
+            return _rolled(take, out, prompt or "", seed)
+        (clip,) = loaded.generate_batch(
+            [prompt], seconds, [seed], sampling, candidates=candidates, **rest
+        )
+        return _written(clip, out, prompt or "", seed)
 
 
 def continue_(
@@ -134,14 +136,15 @@ def continue_(
     """
     check_target(out)
     _check_kept(out, [video])
-    loaded = Model.load(model, engine)
-    draw = Draw(temperature, min_p=min_p)
-    sampling = Sampling(video=draw, guidance=guidance, parallel=parallel, exact=exact)
-    asked = video, seconds, prompt, seed, sampling, overlap, tokens_per_frame
-    if _streams(out):
-        return _rolled(loaded.continue_stream(*asked), out, prompt or "", seed)
-    clip = loaded.continue_video(*asked)
-    return _written(clip, out, prompt or "", seed)
+    with nothing_written(out):
+        loaded = Model.load(model, engine)
+        draw = Draw(temperature, min_p=min_p)
+        sampling = Sampling(video=draw, guidance=guidance, parallel=parallel, exact=exact)
+        asked = video, seconds, prompt, seed, sampling, overlap, tokens_per_frame
+        if _streams(out):
+            return _rolled(loaded.continue_stream(*asked), out, prompt or "", seed)
+        clip = loaded.continue_video(*asked)
+        return _written(clip, out, prompt or "", seed)
 
 
 def infill(
@@ -187,19 +190,20 @@ def infill(
     """
     check_target(out)
     _check_kept(out, stills)
-    loaded = Model.load(model)
-    video = Draw(temperature, min_p=min_p)
-    sampling = Sampling(
-        video=video,
-        guidance=guidance,
-        context_guidance=context_guidance,
-        rescale=rescale,
-        parallel=parallel,
-        exact=exact,
-    )
-    known = read_stills(loaded, stills, times or None)
-    clip = loaded.infill(known, prompt, seed, sampling, tokens_per_frame, candidates)
-    return _written(clip, out, prompt or "", seed)
+    with nothing_written(out):
+        loaded = Model.load(model)
+        video = Draw(temperature, min_p=min_p)
+        sampling = Sampling(
+            video=video,
+            guidance=guidance,
+            context_guidance=context_guidance,
+            rescale=rescale,
+            parallel=parallel,
+            exact=exact,
+        )
+        known = read_stills(loaded, stills, times or None)
+        clip = loaded.infill(known, prompt, seed, sampling, tokens_per_frame, candidates)
+        return _written(clip, out, prompt or "", seed)
 
 
 def _check_kept(out: Path, sources: Sequence[Path]) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from lm.footage import Footage, read_footage
-from lm.planning import STRATEGIES, Task, Way, choose, fitting_rate
+from lm.picking import Pick, pick
+from lm.planning import STRATEGIES, Task, Way, fitting_rate
 from tokenizer.codec import Codec
 from tokenizer.ordering import BlockLayout
 from tokenizer.rate import Rate, Served
@@ -37,8 +38,8 @@ class Plan:
     full_tokens: int  # codes of the whole video at that rate
     fitting_tokens_per_frame: float | None  # most at which all fits in one reading, even blocks
     ways: list[Way]
-    pick: str | None  # strategy to take today; None if nothing fits
-    reason: str
+    captions: Pick
+    questions: Pick
     remarks: list[str]
 
     def __rich__(self) -> Any:
@@ -81,7 +82,19 @@ class Plan:
                 f"{round(rate * self.block_frames)} in every block"
             )
         lines += [f"note     {remark}" for remark in self.remarks]
-        return "\n".join([*lines, f"pick     {self.pick or 'none'}: {self.reason}"])
+        return "\n".join([*lines, *self._picks()])
+
+    def _picks(self) -> list[str]:
+        captions, questions = self.captions, self.questions
+        same = (captions.strategy, captions.reason) == (questions.strategy, questions.reason)
+        told = [("", [captions, questions])]
+        if not same:
+            told = [("captions by ", [captions]), ("questions by ", [questions])]
+        lines = []
+        for what, picks in told:
+            lines.append(f"pick     {what}{picks[0].strategy or 'none'}: {picks[0].reason}")
+            lines += [f"         {each.command}" for each in picks if each.command is not None]
+        return lines
 
 
 def plan(
@@ -95,6 +108,9 @@ def plan(
     text: int | None = None,
 ) -> Plan:
     """Count what each way of reading a video takes in tokens, and pick one that fits.
+
+    Picked is the whole; where that does not fit chunks for captions and the hierarchy for
+    questions, docs/long-video.md says why.
 
     Counts are exact: the stream's own grammar spells every header and mark. All ways but `whole`
     and `spread` are taken by `--long NAME` of `ask` and `caption`; where what is read depends on
@@ -118,7 +134,7 @@ def plan(
     times, height, width = read_footage(duration, fps, size, video)
     task, full, remarks = _task(times, (height, width), context, tokens_per_frame, model, text)
     ways = [strategy(task) for strategy in STRATEGIES]
-    pick, reason = choose(task, ways)
+    speaks = None if model is None or _is_codec(model) else model
     return Plan(
         video=Footage.of(times, height, width),
         read_as=Footage.of(task.times, task.height, task.width),
@@ -129,8 +145,8 @@ def plan(
         full_tokens=round(full * task.block_frames) * -(-len(times) // task.block_frames),
         fitting_tokens_per_frame=fitting_rate(task),
         ways=ways,
-        pick=None if pick is None else pick.strategy,
-        reason=reason,
+        captions=pick("captions", task, ways, video, speaks),
+        questions=pick("questions", task, ways, video, speaks),
         remarks=remarks,
     )
 
@@ -146,7 +162,7 @@ def _task(
     """What is to be planned, the codec's full rate at the video's size, and what was assumed."""
     if context is not None and context < 1:
         raise ValueError(f"context={context}: give 1 token or more")
-    if folder is not None and not (folder / "codec.json").is_file():
+    if folder is not None and not _is_codec(folder):
         return _task_of_model(times, size, context, tokens_per_frame, folder, text)
     if folder is None:
         served = Served(BLOCK_FRAMES, LAYOUT.slots(*size), *size, CODES)
@@ -211,6 +227,10 @@ def _task_of_model(
         trained_fps=fps,
     )
     return task, model.codec.max_tokens_per_frame(*size), []
+
+
+def _is_codec(folder: Path) -> bool:
+    return (folder / "codec.json").is_file()
 
 
 def _room(text: int | None, context: int) -> int:

@@ -174,7 +174,11 @@ def _rolling(task: Task, name: str, how: str, room: Room) -> Way:
     first = task.cost(times[: room.first * size], counts[: room.first])
     marks = MARKS - 2  # neither <begin> nor <watch>
     costs = [Cost(count, 1, 1, marks, task.text) for count in counts[room.first :]]
-    return _way(task, name, how, len(times), [first, *costs])
+    way = _way(task, name, how, len(times), [first, *costs])
+    if not costs:
+        return way
+    held = first.total - first.codes - first.blocks + room.tokens  # once there is all it holds
+    return replace(way, fits=way.fits and held <= task.context)
 
 
 def overlap(task: Task) -> Way:
@@ -239,26 +243,6 @@ def fitting_rate(task: Task) -> float | None:
         return task.fits(task.cost_as(replace(fmt, tokens_per_block=(count,) * blocks), start))
 
     return _most(task.most_per_block, fits) / task.block_frames or None
-
-
-def choose(task: Task, ways: Sequence[Way]) -> tuple[Way | None, str]:
-    """The way to take, and why in one line."""
-    able = {way.strategy: way for way in ways if way.fits}
-    trained = task.trained_frames
-    if "whole" in able and (trained is None or len(task.times) <= trained):
-        cost = able["whole"].tokens_each
-        return able["whole"], f"all frames at once take {cost:,} of {task.context:,} tokens"
-    why = "the whole does not fit"
-    if "whole" in able:
-        why = f"the whole fits, but the model has seen no clip of more than {trained} frames"
-    if "chunks" in able:
-        way = able["chunks"]
-        parts = f"{way.readings:,} parts of at most {way.tokens_each:,} tokens"
-        return way, f"{why}; {parts} do, each answered for itself"
-    if "spread" in able:
-        way = able["spread"]
-        return way, f"{why}, nor does a part; {way.frames} frames do, evenly spread"
-    return None, f"nothing fits {task.context:,} tokens: give a larger context or a lower rate"
 
 
 def _way(task: Task, name: str, how: str, frames: int, costs: list[Cost]) -> Way:

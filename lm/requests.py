@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic import full_disk_named
+from data.interrupts import CutShort, undivided
 from lm.completing import chunks
 from lm.request_tasks import TASKS, Request, RequestTask
 from lm.tasks import Model
@@ -48,6 +49,7 @@ def run_requests(task: str, jsonl: Path, out: Path, model: Path) -> Requested:
         FileNotFoundError: No such file of requests, or no model.
         ValueError: A line that is no request or writes what another writes, named by its number; or
             `out` is no regular file, or holds something else or results of another task or model.
+        CutShort: Ctrl-C. `out` holds whole lines.
     """
     if out.exists() and not out.is_file():
         raise ValueError(f"{out} is no regular file: give another --out")
@@ -59,17 +61,22 @@ def run_requests(task: str, jsonl: Path, out: Path, model: Path) -> Requested:
     by = {"task": task, "model": weights_hash(loaded.decoder, loaded.codec.codec_id)[:12]}
     done = _resume(out, asked, by)
     left = [(number, request) for number, request in asked.items() if number not in done]
-    failed = sum("error" in line for line in done.values())
-    with full_disk_named(out), out.open("ab") as file, progress_bar(task) as progress:
-        for part in chunks(left, TASKS[task].rows):
-            requests = [request for _, request in part]
-            for (number, request), found in zip(
-                part, _answer(TASKS[task], loaded, requests), strict=True
-            ):
-                failed += "error" in found
-                file.write(_line(number, by, request, found))
-            file.flush()
-            progress(part[-1][0], len(asked))
+    failed, written = sum("error" in line for line in done.values()), len(done)
+    try:
+        with full_disk_named(out), out.open("ab") as file, progress_bar(task) as progress:
+            for part in chunks(left, TASKS[task].rows):
+                answers = _answer(TASKS[task], loaded, [request for _, request in part])
+                with undivided():  # lines stay whole
+                    for (number, request), found in zip(part, answers, strict=True):
+                        failed += "error" in found
+                        file.write(_line(number, by, request, found))
+                    file.flush()
+                    written += len(part)
+                progress(part[-1][0], len(asked))
+    except KeyboardInterrupt:
+        raise CutShort(
+            f"interrupted; {written} of {len(asked)} results are in {out}, the same command goes on"
+        ) from None
     return Requested(str(out), len(asked), len(asked) - failed, failed, len(done))
 
 

@@ -310,7 +310,9 @@ def draw_step(
             if any(is_video):
                 factor = [sampling.guidance if v else 1.0 for v in is_video]
                 scale = torch.tensor(factor, device=logits.device)[:, None]
-                logits = combine(branches, scale, sampling.context_guidance, sampling.rescale)
+                guided = combine(branches, scale, sampling.context_guidance, sampling.rescale)
+                is_code = torch.tensor(is_video, device=logits.device)[:, None]
+                logits = torch.where(is_code, guided, logits)  # words beside them stay as they are
         if any(r != ((low, high),) for r in ranges):
             mask = torch.stack([grammar.mask(r)[low:high] for r in ranges])
             logits = logits.masked_fill(~mask.to(logits.device), -torch.inf)

@@ -8,11 +8,13 @@ import torch
 
 from lm.attention import attend
 from lm.cache import Cache
+from lm.corpus import Corpus
 from lm.document import Document, Video
 from lm.drawing import Draw, Sampling, draw
 from lm.grammar import Grammar
 from lm.model import Decoder, Sizes
-from lm.sampling import Prompt, continue_streams
+from lm.prompting import condition, to_video
+from lm.sampling import Prompt, continue_streams, read_prompt
 from lm.scoring import score_texts
 from lm.segments import BRANCHES, segment_mask, stretches
 from lm.sequence import write
@@ -225,33 +227,36 @@ def test_a_sample_does_not_depend_on_its_batch(decoder: Decoder, vocabulary: Voc
 
 
 def greedy_codes(
-    decoder: Decoder, vocabulary: Vocabulary, guidance: float, prompt: Prompt
+    decoder: Decoder, vocabulary: Vocabulary, way: Sampling, prompt: Prompt
 ) -> list[int]:
     """Guided greedy decoding by whole forward passes, no cache: the reference."""
     grammar = Grammar(vocabulary)
-    branches = [list(prompt.ids), list(prompt.null or prompt.ids)]
-    state = grammar.start()
-    for token in branches[0]:
-        state.push(token)
-    slots = [[0] * len(ids) for ids in branches]
+    null = prompt.null or prompt.ids
+    branches = [list(ids) for ids in (prompt.ids, null, prompt.bare or null)]
+    state, _ = read_prompt(grammar, branches[0])
+    slots = [read_prompt(grammar, ids)[1] for ids in branches]
     out: list[int] = []
     while not out or state.mode != "item":
         ranges = state.allowed()
-        scores = [
+        full, null, bare = (
             decoder.logits(decoder(torch.tensor([ids]), slots=torch.tensor([places]))[0, -1])
             for ids, places in zip(branches, slots, strict=True)
-        ]
-        mixed = scores[0]
+        )
+        mixed = full
         if state.mode == "codes":
-            mixed = scores[1] + guidance * (scores[0] - scores[1])
+            mixed = bare + way.context_guidance * (null - bare) + way.guidance * (full - null)
         token = int(mixed.masked_fill(~grammar.mask(ranges), -torch.inf).argmax())
-        place = state.slot if state.mode == "codes" else 0
+        place = state.place
         state.push(token)
         for ids, places in zip(branches, slots, strict=True):
             ids.append(token)
             places.append(place)
         out.append(token)
     return out
+
+
+def codes_in(vocabulary: Vocabulary, ids: list[int]) -> list[int]:
+    return [i - vocabulary.video_start for i in ids if i >= vocabulary.video_start]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
@@ -266,9 +271,55 @@ def test_guidance_with_caches_equals_whole_passes(
     for prompt, state in zip(prompts, states, strict=True):
         video = state.items[-1]
         assert isinstance(video, Video)
-        want = greedy_codes(decoder, vocabulary, guidance, prompt)
-        codes = [i - vocabulary.video_start for i in want if i >= vocabulary.video_start]
-        assert torch.cat(video.tokens.codes).tolist() == codes
+        want = codes_in(vocabulary, greedy_codes(decoder, vocabulary, cold, prompt))
+        assert torch.cat(video.tokens.codes).tolist() == want
+
+
+def filling_prompts(vocabulary: Vocabulary, corpus: Corpus) -> list[Prompt]:
+    """Videos to fill in between one still or two, with twins without words, and without stills."""
+    fmt, made = vocabulary.presets[0], []
+    for number, text in enumerate(TEXTS):
+        stills = corpus.record(number).stills[: 1 + number % 2]
+        words, nothing = condition(vocabulary, text), condition(vocabulary, None)
+        full, null, bare = (
+            to_video(vocabulary, shown, fmt, stills=known)
+            for shown, known in ((words, stills), (nothing, stills), (nothing, ()))
+        )
+        made.append(Prompt(full, null, bare))
+    return made
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_three_branches_with_caches_equal_whole_passes(
+    decoder: Decoder, vocabulary: Vocabulary, corpus: Corpus, guidance: float
+) -> None:
+    """Words and stills weigh apart; each branch has a prompt, and a cache, of its own length."""
+    grammar, prompts = Grammar(vocabulary), filling_prompts(vocabulary, corpus)
+    weights = 1.0, 1.7, 3.0  # of the stills
+    found = []
+    for weight in weights:
+        cold = Sampling(video=Draw(0.0), guidance=guidance, context_guidance=weight)
+        states = continue_streams(decoder, grammar, prompts, sampling=cold, num_items=1)
+        for prompt, state in zip(prompts, states, strict=True):
+            video = state.items[-1]
+            assert isinstance(video, Video)
+            want = codes_in(vocabulary, greedy_codes(decoder, vocabulary, cold, prompt))
+            assert torch.cat(video.tokens.codes).tolist() == want
+            found.append(want)
+    assert found[:3] != found[3:6] != found[6:]  # the third branch has a say
+
+
+def test_guidance_leaves_words_alone(decoder: Decoder, vocabulary: Vocabulary) -> None:
+    """Words beside a video that is guided in three branches are those written without it."""
+    grammar, begin = Grammar(vocabulary), vocabulary.special("<begin>")
+    nothing = vocabulary.special("<nothing>")
+    caption = Prompt([begin, vocabulary.special("<caption>")], [begin, nothing], [begin])
+    start = [vocabulary.special("<video>"), vocabulary.preset_start]
+    film = Prompt(prompts_of(vocabulary, ["x"])[0].ids + start, [begin, nothing, *start], [begin])
+    way = Sampling(video=Draw(0.0), guidance=2.0, context_guidance=3.0)
+    together = continue_streams(decoder, grammar, [caption, film], sampling=way, num_items=1)
+    alone = continue_streams(decoder, grammar, [caption], num_items=1)
+    assert together[0].items == alone[0].items
 
 
 def test_prompts_that_do_not_fit_say_by_how_much(decoder: Decoder, vocabulary: Vocabulary) -> None:

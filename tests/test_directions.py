@@ -22,7 +22,7 @@ from lm.guidance import combine
 from lm.infilling import read_stills, spread_times
 from lm.locating import describe, list_events, locate
 from lm.model import Decoder
-from lm.prompting import opened
+from lm.prompting import ask_of, opened
 from lm.sampling import SEEDS, later_seed
 from lm.tasks import Model
 from lm.watching import Clock
@@ -103,12 +103,18 @@ def test_a_talk_is_one_stream(taught: Model, clips: list[Clip]) -> None:
         state.push(token)
     assert (first, second) == (talk.items[2].text, talk.items[5].text)  # pyright: ignore
     before = list(talk.items)
-    with pytest.raises(ValueError, match="more than fit"):
+    with pytest.raises(ValueError, match="more than the context of 400: ask in fewer") as caught:
         talk.ask("what colour is it? " * 60)
+    items = [Task("talk"), *talk.items, ask_of("what colour is it? " * 60)]
+    taken = len(opened(taught.vocabulary, items, "<answer>"))
+    assert f"takes {taken} tokens, with the shortest answer {taken - 399} more" in str(caught.value)
+    for remedy in ("fewer words", "begin anew (forget)", "fewer tokens a frame"):
+        assert remedy in str(caught.value)
     with pytest.raises(ValueError, match="question is empty"):
         talk.ask(" ")
     with pytest.raises(
-        ValueError, match=r"no room for an answer \(context 400\): show it at fewer"
+        ValueError,
+        match=r"with this video .* [1-9]\d* more than the context of 400: show it at fewer tokens",
     ):
         for _ in range(60):
             talk.show(clips[0])

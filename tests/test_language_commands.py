@@ -9,6 +9,7 @@ from data.clip import Clip
 from data.writing import write_video
 from kinolex import main
 from lm import commands, evaluate_command, film_commands
+from lm.show_command import show_sequence
 from lm.tasks import Model
 from tokenizer.records import MAGIC
 
@@ -80,8 +81,9 @@ def test_every_rate_is_read(saved: Path, video: Path, model: Model) -> None:
     assert str(answer) == model.ask(few, "what?")
     found = commands.recognize(video, "red,blue", saved, tokens_per_frame=1.0)
     assert found.labels == model.recognize(few, ["red", "blue"])
-    shown = commands.show_sequence(video, saved, tokens_per_frame=1.0)
+    shown = show_sequence(video, saved, tokens_per_frame=1.0)
     assert shown.text.count("<block>") == 2 and "<tokens> <2>" in shown.text
+    assert str(shown).startswith("4 frames of 24x16, 1 s at 4 fps, 1 tokens a frame\n")
     with pytest.raises(ValueError, match="tokens_per_frame=1 with long=chunks"):
         commands.caption([video], saved, long="chunks", tokens_per_frame=1.0)
     with pytest.raises(ValueError, match="tokens_per_frame=1 with long=window"):

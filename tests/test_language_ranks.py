@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
+import secrets
 import signal
 import socket
 from pathlib import Path
@@ -18,6 +20,8 @@ from torch.multiprocessing.spawn import spawn
 from tokenizer.fitting import FitReport, fit
 
 STEPS = 4
+LONGER, EVERY = 7, 2  # steps of runs that are killed, and those between two checkpoints
+MOMENTS = ("begin", "update", "end")  # of a step: before its first pass, before its update, after
 SIZES = ["width=16", "layers=2", "heads=2", "kv_heads=1", "head_dim=8", "hidden=24", "context=160"]
 SIZES += ["ahead=3"]
 FSDP = "{class_path: ModelParallelStrategy}"
@@ -35,13 +39,16 @@ STRATEGIES = {
 }
 
 
+Death = tuple[int, str]  # the step, from 1, and which of its moments
+
+
 def run(
-    tokens: Path, out: Path, *more: str, lr: float | None = None, kill_at: int | None = None
+    tokens: Path, out: Path, *more: str, lr: float | None = None, death: Death | None = None
 ) -> FitReport:
     """A run whose losses go to OUT/losses.jsonl, step by step.
 
     With `lr` it is one of plain descent: Muon and Adam step as far where a gradient is nothing
-    but rounding.
+    but rounding. With `death` it kills itself.
     """
     from lm.training import LanguageTraining, ShardData
 
@@ -54,8 +61,15 @@ def run(
             return torch.optim.SGD(self.decoder.parameters(), lr=lr)
 
         def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if death == (self.global_step + 1, "begin"):
+                os.kill(os.getpid(), signal.SIGKILL)
             if lr is None:
                 super().on_train_batch_start(batch, batch_idx)
+
+        def on_before_optimizer_step(self, optimizer: Any) -> None:
+            if death == (self.global_step + 1, "update"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            super().on_before_optimizer_step(optimizer)
 
         def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
             if (batch_idx + 1) % batch.parts or not self.trainer.is_global_zero:
@@ -63,14 +77,18 @@ def run(
             loss = float(self.trainer.callback_metrics["train/loss"])
             with open(out / "losses.jsonl", "a") as file:
                 file.write(json.dumps([self.global_step, loss.hex()]) + "\n")
-            if self.global_step == kill_at:
+            if death == (self.global_step, "end"):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     argv = [f"--model.sizes.{size}" for size in SIZES]
     argv += [f"--data.shards={tokens}", f"--out={out}", f"--trainer.max_steps={STEPS}"]
     argv += ["--trainer.enable_progress_bar=false", "--precision=32-true"]
     argv += ["--trainer.accelerator=cpu", "--data.mixture.rates=[3]", "--data.packing=true"]
-    argv += ["--data.mixture.branch=0.5", "--model.recipe.average=0.9", "--checkpoint_every=2"]
+    argv += [
+        "--data.mixture.branch=0.5",
+        "--model.recipe.average=0.9",
+        f"--checkpoint_every={EVERY}",
+    ]
     argv += ["--trainer.log_every_n_steps=1", *more]
     out.mkdir(exist_ok=True)
     return fit(Told, ShardData, argv, "kinolex lm fit", "runs/lm")
@@ -86,9 +104,9 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "model" / "model.safetensors")
 
 
-def alone(tokens: Path, out: Path, kill_at: int | None, *more: str) -> None:
+def alone(tokens: Path, out: Path, death: Death | None, *more: str) -> None:
     torch.set_num_threads(1)
-    run(tokens, out, *more, kill_at=kill_at)
+    run(tokens, out, *more, death=death)
 
 
 def work(rank: int, port: int, tokens: Path, folder: Path) -> None:
@@ -149,32 +167,41 @@ def test_a_sharded_run_goes_on_from_its_shards(runs: Path) -> None:
 
 @pytest.mark.slow  # starts interpreters
 @pytest.mark.parametrize(
-    ("kill_at", "options"),
+    "options",
     [
-        (3, ["--data.workers=2"]),
-        (1, ["--data.workers=1", "--trainer.accumulate_grad_batches=2"]),
-        (3, ["--data.packing=false"]),
+        ["--data.workers=2"],
+        ["--data.workers=1", "--trainer.accumulate_grad_batches=2"],
+        ["--data.packing=false"],
     ],
+    ids=" ".join,
 )
-def test_a_killed_run_goes_on_to_the_last_bit(
-    run_folder: Path, tmp_path: Path, kill_at: int, options: list[str]
+def test_a_run_killed_at_any_step_goes_on_to_the_last_bit(
+    run_folder: Path, tmp_path: Path, options: list[str]
 ) -> None:
+    """The step is drawn anew each time; KINOLEX_KILL_SEED draws one again."""
+    seed = int(os.environ.get("KINOLEX_KILL_SEED") or secrets.randbelow(2**32))
+    luck = random.Random(f"{seed} {options}")
+    step, moment = luck.randint(1, LONGER), luck.choice(MOMENTS)
+    again = f"killed at the {moment} of step {step}: KINOLEX_KILL_SEED={seed} draws it again"
     tokens = run_folder / "tokens"
     context = multiprocessing.get_context("spawn")
 
-    def start(out: Path, kill_at: int | None, *more: str) -> int | None:
-        process = context.Process(target=alone, args=(tokens, out, kill_at, *options, *more))
+    def start(out: Path, death: Death | None, *more: str) -> int | None:
+        words = [*options, f"--trainer.max_steps={LONGER}", *more]
+        process = context.Process(target=alone, args=(tokens, out, death, *words))
         process.start()
         process.join()
         return process.exitcode
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole, None) == 0
-    assert start(killed, kill_at) == -signal.SIGKILL
-    assert not (killed / "model").exists()
-    last = ["--ckpt_path=last"] if kill_at >= 2 else []  # none was kept yet: anew
-    assert start(killed, None, *last) == 0
-    assert losses(killed) == losses(whole) and len(losses(whole)) == STEPS
+    assert start(killed, (step, moment)) == -signal.SIGKILL, again
+    assert not (killed / "model").exists(), again
+    done = step if moment == "end" else step - 1
+    last = ["--ckpt_path=last"] if done >= EVERY else []  # none was kept yet: anew
+    assert start(killed, None, *last) == 0, again
+    assert losses(killed) == losses(whole), again
+    assert len(losses(whole)) == LONGER
     want, got = weights(whole), weights(killed)
     for key in want:
-        assert torch.equal(got[key], want[key]), key
+        assert torch.equal(got[key], want[key]), f"{key}, {again}"

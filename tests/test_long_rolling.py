@@ -7,7 +7,9 @@ places counted anew for each block, turns of keys by complex numbers, in float64
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -326,9 +328,23 @@ def test_what_a_model_does_not_know_is_refused(model: Model, long: str, message:
     assert "\n" not in str(caught.value)
 
 
-def test_a_question_that_does_not_fit_says_so(model: Model) -> None:
-    with pytest.raises(ValueError, match="more than the context of 96"):
+def test_a_question_that_does_not_fit_says_by_how_much(model: Model) -> None:
+    with pytest.raises(ValueError, match="96: shorten the text, or give long=window=") as caught:
         model.ask(noise(9), "what " * 60, COLOURS, long="window")
+    needed, excess = (int(n) for n in re.findall(r"(\d+) (?:tokens|more)", str(caught.value)))
+    assert excess == needed - 96 > 0
+
+
+def test_a_window_that_does_not_fit_says_by_how_much(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolling = ModelReader(model).roll(model.encode(noise(4)), Room.of_window(2, PER_BLOCK))
+    taken = rolling._sink + 2 * (PER_BLOCK + 1)  # pyright: ignore
+    short = replace(model.decoder.config, context=taken - 3)
+    monkeypatch.setattr(model.decoder, "config", short)
+    message = f"{taken} tokens of video, with the shortest text 5 more than .* give long=window="
+    with pytest.raises(ValueError, match=message):
+        model.ask(noise(9), QUESTION, COLOURS, long="window")
 
 
 def test_captions_of_a_file_roll(

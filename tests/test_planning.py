@@ -2,9 +2,11 @@
 
 import json
 import math
+import shlex
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +17,11 @@ from data.writing import write_video
 from kinolex import main
 from lm.document import Document, Task, Text, Video
 from lm.footage import read_duration, read_size
+from lm.picking import choose
 from lm.pieces import Pieces
 from lm.plan_command import BLOCK_FRAMES, LAYOUT, Plan, plan
-from lm.planning import Way
+from lm.planning import Task as Planned
+from lm.planning import Way, chunks, memory
 from lm.prompting import about_video
 from lm.sequence import TEXT, VIDEO, Sequence, write
 from lm.tasks import Model
@@ -54,12 +58,13 @@ def test_a_minute_at_four_tokens_a_frame_does_not_fit_4096_and_at_a_fifth_it_doe
     dear = plan(duration="60", fps=24, size="1080p", context=4096)
     whole = way(dear, "whole")
     assert (whole.frames, whole.largest.codes, whole.fits) == (1440, 5760, False)
-    assert dear.pick == "chunks" and way(dear, "chunks").fits
+    assert dear.captions.strategy == "chunks" and way(dear, "chunks").fits
+    assert dear.questions.strategy == "hierarchy" and way(dear, "hierarchy").fits
     assert dear.full_tokens_per_frame == (135 * 240 * 4 + 16) / 8  # strides 8 and 2, 16 of summary
     cheap = plan(duration="60", fps=24, size="1080p", context=4096, tokens_per_frame=0.2)
     whole = way(cheap, "whole")
     assert (whole.frames, whole.largest.codes, whole.fits) == (1440, 288, True)
-    assert cheap.pick == "whole"
+    assert cheap.captions.strategy == cheap.questions.strategy == "whole"
     assert whole.largest.header == 24  # a rate in place of a list of 180 numbers
 
 
@@ -109,7 +114,8 @@ def test_a_context_is_full_to_the_last_token() -> None:
     for context in (length, length - 1):
         found = plan("10", 10, "64x64", context=context, tokens_per_frame=1.3, text=WORDS)
         assert way(found, "whole").fits == (context == length)
-        assert found.pick == ("whole" if context == length else "chunks")
+        assert found.captions.strategy == ("whole" if context == length else "chunks")
+        assert found.questions.strategy == ("whole" if context == length else "hierarchy")
 
 
 def test_every_part_fits_where_blocks_and_starts_differ() -> None:
@@ -185,7 +191,9 @@ def test_the_rate_that_fits_fits_and_the_next_does_not(context: int) -> None:
 
 def test_where_nothing_fits_nothing_is_picked() -> None:
     found = plan("60", context=40)
-    assert found.pick is None and "larger context or a lower rate" in found.reason
+    for each in (found.captions, found.questions):
+        assert each.strategy is None and each.command is None
+        assert "larger context or a lower rate" in each.reason
     assert found.fitting_tokens_per_frame is None
     assert not any(w.fits for w in found.ways)
 
@@ -243,12 +251,67 @@ def test_what_is_planned_is_what_is_spent(model: Model, saved: Path, long: str) 
 
 def test_a_model_is_not_sent_beyond_what_it_was_trained_on(saved: Path) -> None:
     longer = plan("3", 4, "24x16", model=saved, text=20, tokens_per_frame=1)
-    assert way(longer, "whole").fits and longer.pick == "chunks"
-    assert "no clip of more than 4 frames" in longer.reason
+    assert way(longer, "whole").fits and longer.captions.strategy == "chunks"
+    assert "no clip of more than 4 frames" in longer.captions.reason
     as_trained = plan("1", 4, "24x16", model=saved, text=20)
-    assert as_trained.pick == "whole" and as_trained.read_as == as_trained.video
+    assert as_trained.captions.strategy == "whole" and as_trained.read_as == as_trained.video
     assert way(as_trained, "whole").largest.header == 3  # <video>, a preset, </video>
     assert as_trained.context == 96
+
+
+def made_task(frames: int, **more: Any) -> Planned:
+    times = [i / 4 for i in range(frames)]
+    return Planned(times, 64, 64, 1.0, 8, 8, context=100, text=10, **more)
+
+
+def test_where_no_part_fits_what_sees_most_is_picked() -> None:
+    task = made_task(64)
+    part = replace(chunks(task), fits=False)
+    few = replace(part, strategy="spread", frames=8, tokens=50, fits=True)
+    all_of_it = replace(part, strategy="aggregate=8", frames=64, tokens=50, fits=True)
+    dear = replace(all_of_it, strategy="aggregate=4", tokens=90)
+    found, reason = choose("questions", task, [part, few, dear, all_of_it])
+    assert found == all_of_it and "nor does a part" in reason and "most frames, 64" in reason
+    assert choose("captions", task, [replace(part, strategy="hierarchy", fits=True)])[0] is None
+
+
+def test_a_memory_must_fit_when_it_is_full() -> None:
+    """Of a model of one block it begins with half a block; a memory as long comes beside it."""
+    task = made_task(64, trained_frames=8, trained_fps=4.0)
+    first = memory(task).tokens_each
+    held = first + 4  # 5 of the 9 tokens were there at first
+    for context in range(first, held + 3):
+        assert memory(replace(task, context=context)).fits == (context >= held), context
+
+
+def test_the_commands_that_are_told_do_what_is_planned(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a film.mkv"
+    write_video(noise(12, 4, 16, 24), file)
+    found = plan(video=file, model=saved, text=20)
+    assert (found.captions.strategy, found.questions.strategy) == ("chunks", "hierarchy")
+    for each in (found.captions, found.questions):
+        assert each.command is not None and "--long" in each.command
+        assert main([*shlex.split(each.command)[1:], "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        (said,) = told if isinstance(told, list) else [told]
+        assert said["readings"] >= 1
+    assert main(["plan", "--video", str(file), "--model", str(saved), "--text", "20"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for what, each in (("captions", found.captions), ("questions", found.questions)):
+        assert f"pick {what} by {each.strategy}: {each.reason} {each.command}" in printed
+
+
+def test_commands_name_a_rate_where_they_can(model: Model, saved: Path) -> None:
+    short = plan("1", 4, "24x16", model=saved, text=20, tokens_per_frame=1)
+    expected = f"kinolex caption VIDEO --model {saved} --tokens-per-frame 1"
+    assert short.captions.command == expected
+    longer = plan("3", 4, "24x16", model=saved, text=20, tokens_per_frame=1)
+    assert longer.questions.command is not None
+    scope: dict[str, Any] = {"model": model, "clip": noise(12, 4, 16, 24)}
+    exec(longer.questions.command.replace("model.ask", "said = model.ask"), scope)
+    assert scope["said"].readings >= 1
 
 
 def test_a_codec_alone_says_what_it_serves(run_folder: Path) -> None:
@@ -347,7 +410,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["video"] == {"num_frames": 1440, "seconds": 60.0, "height": 1080, "width": 1920}
     whole = found["ways"][0]
     assert whole["strategy"] == "whole" and sum(whole["largest"].values()) == whole["tokens_each"]
-    assert found["pick"] == "whole" and found["reason"]
+    assert found["captions"]["strategy"] == "whole" and found["captions"]["reason"]
+    assert found["questions"]["command"] == "kinolex ask VIDEO QUESTION --model MODEL"
 
 
 def test_eleven_hours_are_planned_whatever_the_context() -> None:
@@ -355,4 +419,4 @@ def test_eleven_hours_are_planned_whatever_the_context() -> None:
     for context in (40, 256, 4096):
         found = plan("11:00:00", 1, "64x64", context=context)
         assert len(found.ways) == 10
-        assert found.pick == (None if context == 40 else "chunks")
+        assert found.captions.strategy == (None if context == 40 else "chunks")

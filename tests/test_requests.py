@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from data.clip import Clip
 from data.reading import read_clip
 from data.writing import write_video
 from kinolex import COMMANDS, main
+from lm import requests as lm_requests
 from lm.drawing import Draw, Sampling
 from lm.model import Decoder
 from lm.requests import TASKS, run_requests
@@ -173,6 +175,38 @@ def test_a_strategy_that_is_none_spoils_its_own_request_alone(folder: Path, tmp_
     found = results(tmp_path / "out.jsonl")
     assert "choose one of chunks" in found[1]["error"]
     assert found[0]["result"]["readings"] == 1 and isinstance(found[2]["result"], str)
+
+
+@pytest.mark.parametrize("task", ["caption", "ask"])
+def test_an_interrupted_run_leaves_whole_lines_and_goes_on(
+    folder: Path,
+    tmp_path: Path,
+    task: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[dict[str, Any]] = [{"video": str(folder / f"{i % 3}.gif")} for i in range(5)]
+    if task == "ask":
+        asked = [{**request, "question": f"what is {i}?"} for i, request in enumerate(asked)]
+    monkeypatch.setitem(TASKS, task, replace(TASKS[task], rows=2))
+    source, out, whole = (tmp_path / name for name in ("in.jsonl", "out.jsonl", "whole.jsonl"))
+    written(source, asked)
+    words = [task, "--jsonl", str(source), "--model", str(folder / "m")]
+    answer, calls = lm_requests._answer, []
+
+    def stopping(*given: Any) -> list[dict[str, Any]]:
+        calls.append(given)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return answer(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lm_requests, "_answer", stopping)
+        assert main([*words, "--out", str(out)]) == 130
+    assert f"interrupted; 2 of 5 results are in {out}" in capsys.readouterr().err
+    assert [line["line"] for line in results(out)] == [1, 2] and out.read_bytes()[-1:] == b"\n"
+    assert main([*words, "--out", str(out)]) == main([*words, "--out", str(whole)]) == 0
+    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Films as they are made: the same frames as the whole film's, for any windows, seed and length."""
 
+import os
+import signal
 import weakref
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from lm.filming import plan_shot, shoot
 from lm.grammar import Grammar
 from lm.learning import code_features, make_decoder
 from lm.model import Decoder, Sizes
-from lm.rolling import roll
+from lm.rolling import Take, roll
 from lm.sampling import Prompt
 from lm.tasks import Model
 from tokenizer.codec import Codec
@@ -191,3 +193,52 @@ def test_of_windows_only_the_last_is_held(threes: Model) -> None:
     windows = shoot(threes.decoder, threes.grammar, [None], [0], shot, WAY)
     blocks = [weakref.ref(window.codes[0]) for (window,) in windows]
     assert len(blocks) == 10 and sum(codes() is not None for codes in blocks) <= 1
+
+
+@pytest.mark.parametrize("made", [0, 2])
+def test_a_command_keeps_what_was_made_before_ctrl_c(
+    threes: Model,
+    tmp_path: Path,
+    made: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    threes.save(tmp_path / "m")
+    out, whole = tmp_path / "film.mkv", tmp_path / "whole.mkv"
+    words = ["generate", "a red ball", "--seconds", "4.5", "--model", str(tmp_path / "m")]
+    assert main([*words, "--out", str(whole)]) == main([*words, "--out", str(out)]) == 0
+    go_on, windows = Take.__next__, []
+
+    def stopping(take: Take) -> Clip:
+        if len(windows) == made:
+            os.kill(os.getpid(), signal.SIGINT)
+        windows.append(go_on(take))
+        return windows[-1]
+
+    capsys.readouterr()
+    monkeypatch.setattr(Take, "__next__", stopping)
+    assert main([*words, "--out", str(out)]) == 130
+    error = capsys.readouterr().err
+    if made:  # windows of 6 frames of which the first 2 are those of the one before
+        assert f"interrupted; the first 10 of 18 frames (2.5 s) are in {out}" in error
+        assert torch.equal(read_clip(out).frames, read_clip(whole).frames[:10])
+    else:
+        assert f"interrupted; nothing was written to {out}" in error
+        assert out.read_bytes() == whole.read_bytes()
+
+
+def test_ctrl_c_where_all_frames_are_held_says_that_none_is_kept(
+    threes: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopping(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    threes.save(tmp_path / "m")
+    monkeypatch.setattr(Model, "generate_batch", stopping)
+    out = tmp_path / "film.gif"
+    assert main(["generate", "x", "--out", str(out), "--model", str(tmp_path / "m")]) == 130
+    assert capsys.readouterr().err == f"kinolex: interrupted; nothing was written to {out}\n"
+    assert not out.exists()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from data.clip import Clip
 from lm.cache import Cache
@@ -64,6 +65,35 @@ def test_a_step_is_the_decoders_own(vocabulary: Vocabulary, shape: str, lengths:
             torch.testing.assert_close(step.scores(got, low, high), wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(ours.keys, theirs.keys, rtol=1e-4, atol=1e-5)
     assert torch.equal(ours.lengths, theirs.lengths)
+
+
+@pytest.mark.parametrize("lengths", [[1], [1] * MANY, [0, 1]], ids=["one", "many", "unequal"])
+@torch.inference_mode()
+def test_a_step_keeps_no_memory_and_needs_no_more_later(
+    vocabulary: Vocabulary, lengths: list[int]
+) -> None:
+    """What steps allocate is freed; where no mask is needed it is as much after 600 as 1,200."""
+    decoder = made(vocabulary, context=1300)
+    step, taken = Step(decoder), []
+    ids = slots = torch.zeros(len(lengths), dtype=torch.int64)
+    for read in (600, 1200):
+        rows = [([1] * (read + more), [0] * (read + more)) for more in lengths]
+        cache = prefill(decoder, rows, room=OFTEN + 5)[0]
+        for _ in range(OFTEN + 2):
+            step.scores(step.read(ids, slots, cache), 0, len(vocabulary))
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            for _ in range(3):
+                step.scores(step.read(ids, slots, cache), 0, len(vocabulary))
+        assert seen.profiler is not None
+        events = seen.profiler.kineto_results.events()
+        sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
+        anew = cache.lengths.nbytes + cache._positions.nbytes  # in place of others, made before
+        assert sum(sizes) == anew
+        taken.append([size for size in sizes if size > 0])
+    assert taken[0]
+    if len(set(lengths)) == 1:
+        assert sorted(taken[0]) == sorted(taken[1])
+    assert max(taken[1]) < cache.keys[0].nbytes / 2  # keys and values stay where they are
 
 
 @torch.inference_mode()

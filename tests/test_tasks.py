@@ -14,7 +14,6 @@ import torch
 
 from data.clip import Clip
 from lm.choosing import SEED_STEP
-from lm.commands import show_sequence
 from lm.drawing import Draw, Sampling
 from lm.evaluate import evaluate
 from lm.framing import Framing
@@ -22,6 +21,7 @@ from lm.model import Decoder
 from lm.prompting import about_video
 from lm.sampling import read_prompt
 from lm.scoring import score_captions
+from lm.show_command import show_sequence
 from lm.tasks import Model
 from lm.watching import Clock
 from tokenizer.codec import Codec
@@ -292,7 +292,13 @@ def test_a_sequence_is_shown(model: Model, tmp_path: Path, clips: list[Clip]) ->
     write_video(clips[0], tmp_path / "clip.gif")
     shown = show_sequence(tmp_path / "clip.gif", tmp_path / "m", caption="<video>")
     assert shown.text.startswith("<begin>\n<film>\n<caption>") and "<preset 0" in shown.text
+    assert str(shown).startswith("4 frames of 24x16, 1 s at 4 fps, 3 tokens a frame\n<begin>")
     assert str(shown).endswith(f"({shown.num_tokens} tokens)")
+    write_video(clips[0].at(torch.tensor([0])), tmp_path / "still.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model of clips shown an image
+        still = show_sequence(tmp_path / "still.png", tmp_path / "m", tokens_per_frame=1.5)
+    assert still.num_tokens and str(still).splitlines()[0].endswith(" tokens a frame")
 
 
 def test_models_run_without_a_table_of_slots(model: Model) -> None:

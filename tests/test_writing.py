@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from PIL import Image
 
 from data.atomic import atomic_path
 from data.clip import Clip
-from data.muxing import Encoding, mux
+from data.interrupts import CutShort, undivided
+from data.muxing import Encoding, Film, mux
 from data.reading import read_clip
-from data.writing import encode_gif, encode_png, sheet, write_video
+from data.writing import encode_gif, encode_png, sheet, write_film, write_video
 from lm.figures import Figure, write_results
 
 VFR = [0.0, 0.033, 0.2, 0.5, 1.4, 1.5]
@@ -163,6 +166,51 @@ def test_failed_write_keeps_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="do not fit .mp4"):
         write_video(torch.zeros(1, 3, 1, 40000, dtype=torch.uint8), path, 8)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def cut_film(frames, made):
+    """A film of frames at 8 a second, in parts of two, that Ctrl-C ends after so many."""
+
+    def parts():
+        for first in range(0, made, 2):
+            yield frames[first : first + 2]
+        os.kill(os.getpid(), signal.SIGINT)
+        yield frames[made:]
+
+    times = torch.arange(len(frames), dtype=torch.float64) / 8
+    return Film(parts(), times, *frames.shape[2:])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv", ".apng", ".gif"])
+def test_a_film_cut_short_is_a_whole_file_of_its_first_frames(tmp_path, suffix):
+    frames, path = smooth(6, 16, 16), tmp_path / f"a{suffix}"
+    with pytest.raises(CutShort, match=rf"the first 4 of 6 frames \(0.5 s\) are in .*a{suffix}"):
+        write_film(cut_film(frames, 4), path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == write_video(frames[:4], tmp_path / f"b{suffix}", 8).read_bytes()
+    assert len(read_clip(path)) == 4
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_film_cut_short_before_its_first_frame_leaves_what_was_there(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"of before")
+    with pytest.raises(CutShort, match="nothing was written to"):
+        write_film(cut_film(smooth(2, 16, 16), 0), path)
+    assert path.read_bytes() == b"of before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_waits_for_what_it_may_not_divide():
+    done = []
+
+    def work():
+        with undivided():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append(signal.getsignal(signal.SIGINT))
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert len(done) == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_figures_that_cannot_be_written_are_printed(tmp_path, capsys):

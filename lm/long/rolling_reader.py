@@ -29,6 +29,8 @@ from tokenizer.tokens import VideoTokens
 if TYPE_CHECKING:
     from lm.video_reader import VideoReader
 
+SHORTER = "give long=window=FRAMES with fewer frames, or long=chunks"
+
 
 class ModelRolling:
     """See `Rolling`; the network computes in torch whatever the model's engine.
@@ -55,8 +57,8 @@ class ModelRolling:
         capacity = self._sink + room.tokens
         if capacity + 2 > context:
             raise ValueError(
-                f"{capacity} tokens of video leave no room for a question in the context of "
-                f"{context}: give a smaller window"
+                f"{capacity} tokens of video, with the shortest text {capacity + 2 - context} more "
+                f"than the context of {context}: {SHORTER}"
             )
         self._cache = RollingCache(model.decoder, max(capacity, len(ids)))
         self._whole: list[int] = []  # lengths of the blocks that are held whole
@@ -121,7 +123,7 @@ class ModelRolling:
         if needed > context:
             raise ValueError(
                 f"video, question and answer take {needed} tokens, {needed - context} more than "
-                f"the context of {context}: give a smaller window or a shorter text"
+                f"the context of {context}: shorten the text, or {SHORTER}"
             )
         cache = self._cache.copies(1, len(ids) + room)
         read = torch.tensor([ids], device=self._cache.keys.device)
