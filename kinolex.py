@@ -173,10 +173,13 @@ COMMANDS: dict[str, Command] = {
         "lm.commands:recognize", "rank labels by their likelihood", ("video",), takes_requests=True
     ),
     "locate": Command(
-        "lm.commands:locate", "say when something happens", ("video", "event"), takes_requests=True
+        "lm.time_commands:locate",
+        "say when something happens",
+        ("video", "event"),
+        takes_requests=True,
     ),
     "events": Command(
-        "lm.commands:events", "list what happens and when", ("video",), takes_requests=True
+        "lm.time_commands:events", "list what happens and when", ("video",), takes_requests=True
     ),
     "generate": Command(
         "lm.film_commands:generate", "make a video from a prompt", ("prompt",), takes_requests=True
@@ -189,6 +192,12 @@ COMMANDS: dict[str, Command] = {
         "make a video from some of its frames",
         ("stills",),
         several=("times",),
+        takes_requests=True,
+    ),
+    "write": Command(
+        "lm.write_command:write",
+        "texts and clips of the model's own choice",
+        ("videos",),
         takes_requests=True,
     ),
     "plan": Command("lm.plan_command:plan", "what a video takes in tokens, and how to read it"),

@@ -20,6 +20,7 @@ from lm.long.answer import LongAnswer
 from lm.long.asking import check_rate
 from lm.tasks import Model
 from lm.watching import Seen
+from lm.write_command import Writing
 
 Request = dict[str, Any]
 Answer = Callable[[Model, Sequence[Request]], list[Any]]
@@ -209,6 +210,11 @@ def _infill(model: Model, request: Request) -> str:
     return _filmed(request, lambda: model.infill(*asked))
 
 
+def _write(model: Model, request: Request) -> list[dict[str, Any]]:
+    paths = {"out": Path(request["out"]), "videos": [Path(v) for v in request.get("videos", ())]}
+    return [asdict(item) for item in Writing(**{**request, **paths}).run(model)]
+
+
 def _sampling(request: Request) -> Sampling:
     return Sampling(
         video=Draw(request.get("temperature", 1.0), min_p=request.get("min_p", MIN_P)),
@@ -266,5 +272,12 @@ TASKS = {
         {"times": NUMBERS, "prompt": TEXT, **_DRAWN}
         | {"context_guidance": NUMBER, "rescale": NUMBER},
         _each(_infill),
+    ),
+    "write": RequestTask(
+        {"out": TEXT},
+        {"videos": TEXTS, "prompt": TEXT, "seed": WHOLE, "max_new": WHOLE, "temperature": NUMBER}
+        | {"top_k": WHOLE, "top_p": NUMBER, "min_p": NUMBER, "text_temperature": NUMBER}
+        | {RATE: NUMBER, "suffix": TEXT},
+        _each(_write),
     ),
 }

@@ -13,7 +13,7 @@ from data.clip import Clip
 from lm.chatting import Chat
 from lm.completing import Progress
 from lm.continuing import continue_clip, continue_stream
-from lm.document import Item
+from lm.document import Item, Time
 from lm.drawing import MIN_P, Draw, Sampling
 from lm.generating import Asked, make_clips, make_stream
 from lm.infilling import infill
@@ -41,17 +41,20 @@ class Model(VideoReader):
         seed: int = 0,
         sampling: Sampling | None = None,
         max_new: int | None = None,
-    ) -> list[str | Clip]:
+    ) -> list[str | Time | Clip]:
         """What the model says and shows after some items, of its own choice, to the end.
+
+        Times are seconds of the video before, as the model saw it.
 
         Args:
             items: What is there: `lm.document` items, in order.
             seed: The same seed gives the same document.
             sampling: How to draw; None: words likeliest, codes as trained.
-            max_new: Most new tokens; None: what the context leaves.
+            max_new: Most new tokens, 2 or more; None: what the context leaves.
 
         Raises:
-            ValueError: a model that was not taught to, or items that do not fit the context.
+            ValueError: a model that was not taught to, items that do not fit the context, or no
+                room for a token and the end.
         """
         return write_on(self, items, seed, sampling, max_new)
 

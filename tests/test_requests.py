@@ -16,6 +16,7 @@ from data.clip import Clip
 from data.reading import read_clip
 from data.writing import write_video
 from kinolex import COMMANDS, main
+from lm import write_command
 from lm.drawing import Draw, Sampling
 from lm.model import Decoder
 from lm.requests import TASKS, run_requests
@@ -70,6 +71,10 @@ def requests_of(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
             | {"guidance": 3.0, "prompt": "red", "min_p": 0.0},
         ],
         "infill": [{"stills": [str(folder / "0.png")], "out": str(out / "i.gif"), "seed": 1}],
+        "write": [
+            {"out": str(out / "w"), "videos": [clip], "prompt": "red", "suffix": "mkv", "seed": 4}
+            | {"text_temperature": 1.0, "max_new": 60},
+        ],
     }
 
 
@@ -104,6 +109,25 @@ def test_requests_are_answered_as_the_command_does(folder: Path, task: str, tmp_
         assert torch.equal(read_clip(asked[1]["out"]).frames, expected.frames)
     elif task == "infill":
         assert len(read_clip(asked[0]["out"])) == 4
+    elif task == "write":
+        told = write_command.write(
+            tmp_path / "again",
+            folder / "m",
+            [clip],
+            "red",
+            seed=4,
+            max_new=60,
+            text_temperature=1.0,
+            suffix="mkv",
+        )
+        parts = [dict(part) for part in found[0]["result"]]
+        assert parts and len(parts) == len(told)
+        for part, expected in zip(parts, map(asdict, told), strict=True):
+            made = part.pop("clip", None), expected.pop("clip", None)
+            assert part == expected and all(made) == any(made)
+            if made[0]:
+                assert Path(made[0]).parent == tmp_path / "w"
+                assert torch.equal(*(read_clip(path).frames for path in made))
 
 
 def test_requests_may_name_a_rate(folder: Path, tmp_path: Path) -> None:
