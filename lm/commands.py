@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import VideoError
+from lm.beams import check_beams
+from lm.drawing import Draw
 from lm.long.answer import LongAnswer
 from lm.long.asking import Long, check_rate
 from lm.ranking import LabelScore
@@ -86,6 +88,8 @@ def caption(
     long: str | None = None,
     engine: str = "torch",
     tokens_per_frame: float | None = None,
+    top_k: int = 0,
+    top_p: float = 1.0,
 ) -> list[Caption | LongAnswer | Unread]:
     """Say what happens in videos.
 
@@ -105,6 +109,8 @@ def caption(
             or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
         tokens_per_frame: Read at most so many; the rate the model was trained at if left out.
+        top_k: Likeliest word pieces that captions are drawn from; 0 for all.
+        top_p: Probability mass of the likeliest pieces they are drawn from; 1 for all.
     """
     if beams is not None and beams < 1:
         raise ValueError(f"beams={beams}: give 1 (the likeliest word at each step) or more")
@@ -114,6 +120,7 @@ def caption(
         raise ValueError(f"beams={beams} goes with neither samples, long nor engine: leave it out")
     if long is not None and samples > 1:
         raise ValueError(f"samples={samples} with long={long}: leave one of them out")
+    check_drawn(samples, top_k, top_p)
     check_rate(long, tokens_per_frame)
     loaded, results = Model.load(model, engine), []
     for video in videos:
@@ -130,7 +137,14 @@ def caption(
                 if samples == 1:
                     texts = [loaded.caption(seen, beams=beams)]
                 else:
-                    texts = loaded.captions(seen, samples, temperature=temperature, seed=seed)
+                    texts = loaded.captions(
+                        seen,
+                        samples,
+                        temperature=temperature,
+                        seed=seed,
+                        top_k=top_k,
+                        top_p=top_p,
+                    )
             except VideoError as error:
                 if len(videos) == 1:
                     raise
@@ -142,6 +156,17 @@ def caption(
     return results
 
 
+def check_drawn(samples: int, top_k: int, top_p: float) -> None:
+    """Raise ValueError where cut-offs are given and nothing is drawn, or for one that is none."""
+    Draw(top_k=top_k, top_p=top_p)
+    for name, value, is_set in (("top_k", top_k, top_k > 0), ("top_p", top_p, top_p < 1)):
+        if is_set and samples == 1:
+            raise ValueError(
+                f"{name}={value:g} is for captions that are drawn: give samples=2 or more, or "
+                "leave it out"
+            )
+
+
 def ask(
     video: Path,
     question: str,
@@ -150,6 +175,7 @@ def ask(
     long: str | None = None,
     engine: str = "torch",
     tokens_per_frame: float | None = None,
+    beams: int = 1,
 ) -> Answer | LongAnswer:
     """Answer a question about a video.
 
@@ -165,7 +191,10 @@ def ask(
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0; choices are
             always weighed in torch.
         tokens_per_frame: Read at most so many; the rate the model was trained at if left out.
+        beams: Answers kept side by side while the likeliest one for its length is looked for; 1
+            takes the likeliest word at each step. For open questions.
     """
+    check_beams(beams, choices=choices is not None, long=long, engine=engine != "torch")
     options = _split(choices) if choices is not None else []
     if long is not None:
         Long.parse(long)  # before the model is read
@@ -173,7 +202,7 @@ def ask(
         return Model.load(model, engine).ask(video, question, options, long=long)
     loaded = Model.load(model, engine)
     seen = loaded.encode(video, tokens_per_frame)
-    return Answer(str(video), question, loaded.ask(seen, question, options))
+    return Answer(str(video), question, loaded.ask(seen, question, options, beams=beams))
 
 
 def recognize(

@@ -31,6 +31,7 @@ def continue_clip(
     seed: int = 0,
     sampling: Sampling | None = None,
     overlap: int | None = None,
+    negative: str | None = None,
 ) -> Clip:
     """The clip at the model's frame rate and size, followed by new frames.
 
@@ -43,13 +44,14 @@ def continue_clip(
         sampling: How to draw.
         overlap: Blocks that each window begins with, of the clip or of the window before (fewer
             where the clip is shorter); None: half of those the model was trained on.
+        negative: What guidance is to lead away from; None: from no words at all.
 
     Raises:
         ValueError: the clip is shorter than a block, the model makes clips of one block only, or a
             bad length, prompt or overlap.
     """
     most = MAX_FRAMES  # all are held
-    take = continue_stream(model, clip, seconds, prompt, seed, sampling, overlap, most)
+    take = continue_stream(model, clip, seconds, prompt, seed, sampling, overlap, negative, most)
     parts = list(take)
     return replace(
         parts[0], frames=torch.cat([part.frames for part in parts]), timestamps=take.timestamps
@@ -64,6 +66,7 @@ def continue_stream(
     seed: int = 0,
     sampling: Sampling | None = None,
     overlap: int | None = None,
+    negative: str | None = None,
     most: int = MAX_STREAMED,
 ) -> Take:
     """What `continue_clip` makes, as it is made: the clip, then a clip of each window.
@@ -94,6 +97,7 @@ def continue_stream(
         replace(shot, num_blocks=keep + math.ceil(shot.num_frames / size)),
         sampling or Sampling(guidance=2.0),
         begun=[begun],
+        negative=negative,
     )
     steps = torch.arange(1, shot.num_frames + 1, dtype=torch.float64) / float(shot.format.fps)
     times = shown.timestamps[-1] + steps

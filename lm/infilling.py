@@ -31,6 +31,7 @@ def infill(
     seeds: Sequence[int],
     sampling: Sampling,
     tokens_per_frame: float | None = None,
+    negative: str | None = None,
 ) -> list[Clip]:
     """A video of the trained length for each clip of a few frames, at their times.
 
@@ -41,6 +42,7 @@ def infill(
         seeds: One each.
         sampling: How to draw.
         tokens_per_frame: At most so many; None: the rate the model was trained at.
+        negative: What guidance is to lead away from, as from no stills; None: from no words at all.
 
     Raises:
         ValueError: a model that was not taught to, or times outside the trained length.
@@ -66,6 +68,7 @@ def infill(
         shot,
         sampling,
         stills=[_encoded(model, clip) for clip in stills],
+        negative=negative,
     )
     return [
         replace(clip, captions=() if prompt is None else (prompt,), source="filled in")

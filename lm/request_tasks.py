@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.clip import Clip
+from lm.commands import check_drawn
 from lm.document import Time
 from lm.drawing import MIN_P, Draw, Sampling
 from lm.infilling import read_stills
@@ -113,18 +114,22 @@ def _captions(
     beams: int | None = None,
     long: str | None = None,
     tokens_per_frame: float | None = None,
+    top_k: int = 0,
+    top_p: float = 1.0,
 ) -> Any:
     """A caption, or as many as `samples`; of a long video with what it took."""
     if samples < 1 or (beams is not None and beams < 1):
         raise ValueError(f"samples={samples}, beams={beams}: give 1 or more")
     if (samples > 1) + ((beams or 1) > 1) + (long is not None) > 1:
         raise ValueError("samples, beams and long go one at a time: leave the others out")
+    check_drawn(samples, top_k, top_p)
     if long is not None:
         check_rate(long, tokens_per_frame)
         return _said(model.caption(video, long))
     seen = model.encode(video, tokens_per_frame)
     if samples > 1:
-        return model.captions(seen, samples, temperature=temperature, seed=seed)
+        drawn = {"temperature": temperature, "seed": seed, "top_k": top_k, "top_p": top_p}
+        return model.captions(seen, samples, **drawn)
     return model.caption(seen, beams=beams)
 
 
@@ -140,10 +145,11 @@ def _ask(model: Model, requests: Sequence[Request]) -> list[Any]:
     seen = [_seen(model, request) for request in requests]
     if all(set(request) <= {"video", "question", RATE} for request in requests):
         return model.ask_batch(seen, [r["question"] for r in requests])
-    return [
-        _said(model.ask(video, r["question"], _names(r.get("choices", [])), r.get("long")))
-        for video, r in zip(seen, requests, strict=True)
-    ]
+    found: list[Any] = []
+    for video, r in zip(seen, requests, strict=True):
+        rest = _names(r.get("choices", [])), r.get("long"), r.get("beams", 1)
+        found.append(_said(model.ask(video, r["question"], *rest)))
+    return found
 
 
 def _said(answer: str | LongAnswer) -> Any:
@@ -198,16 +204,14 @@ def _generate(model: Model, request: Request) -> str:
 
 def _continue(model: Model, request: Request) -> str:
     asked = request["video"], request["seconds"], request.get("prompt"), request.get("seed", 0)
-    return _filmed(
-        request,
-        lambda: model.continue_video(*asked, _sampling(request), request.get("overlap")),
-    )
+    rest = {name: request.get(name) for name in ("overlap", "negative")}
+    return _filmed(request, lambda: model.continue_video(*asked, _sampling(request), **rest))
 
 
 def _infill(model: Model, request: Request) -> str:
     stills = read_stills(model, [Path(p) for p in request["stills"]], request.get("times"))
     asked = stills, request.get("prompt"), request.get("seed", 0), _sampling(request)
-    return _filmed(request, lambda: model.infill(*asked))
+    return _filmed(request, lambda: model.infill(*asked, request.get("negative")))
 
 
 def _write(model: Model, request: Request) -> list[dict[str, Any]]:
@@ -217,7 +221,12 @@ def _write(model: Model, request: Request) -> list[dict[str, Any]]:
 
 def _sampling(request: Request) -> Sampling:
     return Sampling(
-        video=Draw(request.get("temperature", 1.0), min_p=request.get("min_p", MIN_P)),
+        video=Draw(
+            request.get("temperature", 1.0),
+            request.get("top_k", 0),
+            request.get("top_p", 1.0),
+            request.get("min_p", MIN_P),
+        ),
         guidance=request.get("guidance", 2.0),
         context_guidance=request.get("context_guidance", 1.5),
         rescale=request.get("rescale", 0.0),
@@ -235,18 +244,19 @@ def _filmed(request: Request, make: Callable[[], Clip]) -> str:
 
 
 _DRAWN = {"seed": WHOLE, "guidance": NUMBER, "temperature": NUMBER, "min_p": NUMBER}
-_DRAWN |= {"parallel": WHOLE, "exact": FLAG}
+_DRAWN |= {"parallel": WHOLE, "exact": FLAG, "top_k": WHOLE, "top_p": NUMBER, "rescale": NUMBER}
+_DRAWN |= {"negative": TEXT}
 TASKS = {
     "caption": RequestTask(
         {"video": TEXT},
         {"samples": WHOLE, "temperature": NUMBER, "seed": WHOLE, "beams": WHOLE, "long": TEXT}
-        | {RATE: NUMBER},
+        | {RATE: NUMBER, "top_k": WHOLE, "top_p": NUMBER},
         _caption,
         ROWS,
     ),
     "ask": RequestTask(
         {"video": TEXT, "question": TEXT},
-        {"choices": NAMES, "long": TEXT, RATE: NUMBER},
+        {"choices": NAMES, "long": TEXT, RATE: NUMBER, "beams": WHOLE},
         _ask,
         ROWS,
     ),
@@ -258,8 +268,8 @@ TASKS = {
     "events": RequestTask({"video": TEXT}, {"start": NUMBER, "end": NUMBER}, _events, ROWS),
     "generate": RequestTask(
         {"out": TEXT},
-        {"prompt": TEXT, "seconds": NUMBER, **_DRAWN, "top_k": WHOLE, "top_p": NUMBER}
-        | {RATE: NUMBER, "candidates": WHOLE, "negative": TEXT, "overlap": WHOLE},
+        {"prompt": TEXT, "seconds": NUMBER, **_DRAWN, RATE: NUMBER, "candidates": WHOLE}
+        | {"overlap": WHOLE},
         _each(_generate),
     ),
     "continue": RequestTask(
@@ -269,8 +279,7 @@ TASKS = {
     ),
     "infill": RequestTask(
         {"stills": TEXTS, "out": TEXT},
-        {"times": NUMBERS, "prompt": TEXT, **_DRAWN}
-        | {"context_guidance": NUMBER, "rescale": NUMBER},
+        {"times": NUMBERS, "prompt": TEXT, **_DRAWN, "context_guidance": NUMBER},
         _each(_infill),
     ),
     "write": RequestTask(

@@ -76,6 +76,7 @@ class Model(VideoReader):
         overlap: int | None = None,
         parallel: int = 1,
         exact: bool = True,
+        rescale: float = 0.0,
     ) -> Clip:
         """A video that shows what the prompt says.
 
@@ -99,13 +100,17 @@ class Model(VideoReader):
                 foretell (`sizes.ahead`).
             exact: Draw them as one by one would; else they do not know of each other, and are
                 quicker.
+            rescale: Share, 0 to 1, of what guidance adds to the spread of scores that is taken
+                back.
 
         Raises:
             ValueError: an empty prompt, or one that does not fit the context, or a model that does
                 not foretell so many codes.
         """
         video = Draw(temperature, top_k, top_p, min_p)
-        sampling = Sampling(video=video, guidance=guidance, parallel=parallel, exact=exact)
+        sampling = Sampling(
+            video=video, guidance=guidance, rescale=rescale, parallel=parallel, exact=exact
+        )
         return self.generate_batch(
             [prompt],
             seconds,
@@ -172,9 +177,11 @@ class Model(VideoReader):
         seed: int = 0,
         sampling: Sampling | None = None,
         overlap: int | None = None,
+        negative: str | None = None,
     ) -> Clip:
         """A video with what comes after it, see `lm.continuing.continue_clip`."""
-        return continue_clip(self, as_clip(video), seconds, prompt, seed, sampling, overlap)
+        clip = as_clip(video)
+        return continue_clip(self, clip, seconds, prompt, seed, sampling, overlap, negative)
 
     def continue_stream(
         self,
@@ -184,9 +191,11 @@ class Model(VideoReader):
         seed: int = 0,
         sampling: Sampling | None = None,
         overlap: int | None = None,
+        negative: str | None = None,
     ) -> Take:
         """The same as it is made: the video, then a clip of each window."""
-        return continue_stream(self, as_clip(video), seconds, prompt, seed, sampling, overlap)
+        clip = as_clip(video)
+        return continue_stream(self, clip, seconds, prompt, seed, sampling, overlap, negative)
 
     def infill(
         self,
@@ -194,7 +203,8 @@ class Model(VideoReader):
         prompt: str | None = None,
         seed: int = 0,
         sampling: Sampling | None = None,
+        negative: str | None = None,
     ) -> Clip:
         """A video of which some frames are given, see `lm.infilling.infill`."""
         way = sampling or Sampling(guidance=2.0, context_guidance=1.5)
-        return infill(self, [stills], [prompt], [seed], way)[0]
+        return infill(self, [stills], [prompt], [seed], way, negative=negative)[0]

@@ -99,6 +99,7 @@ class Writing:
 
     def run(self, model: Model) -> list[Written]:
         """Have it written."""
+        self.sampling.video.warn_of_idle()
         items: list[Item] = [
             Video(tokens) for tokens in model.encode_batch(list(self.videos), self.tokens_per_frame)
         ]
