@@ -195,7 +195,7 @@ def ask(
             takes the likeliest word at each step. For open questions.
     """
     check_beams(beams, choices=choices is not None, long=long, engine=engine != "torch")
-    options = _split(choices) if choices is not None else []
+    options = split(choices) if choices is not None else []
     if long is not None:
         Long.parse(long)  # before the model is read
         check_rate(long, tokens_per_frame)
@@ -225,7 +225,7 @@ def recognize(
     """
     loaded = Model.load(model)
     seen = loaded.encode(video, tokens_per_frame)
-    ranked = loaded.recognize(seen, _split(labels), normalise=normalise)
+    ranked = loaded.recognize(seen, split(labels), normalise=normalise)
     return Recognition(str(video), ranked)
 
 
@@ -302,7 +302,8 @@ def show_sequence(
     return ShownSequence(str(video), len(sequence), describe(sequence, loaded.vocabulary, codes))
 
 
-def _split(words: str) -> list[str]:
+def split(words: str) -> list[str]:
+    """Names that commas separate, at least one."""
     found = [word.strip() for word in words.split(",") if word.strip()]
     if not found:
         raise ValueError(f"{words!r} names nothing: separate the choices by commas")

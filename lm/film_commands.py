@@ -143,7 +143,7 @@ def continue_(
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     check_target(out)
-    _check_kept(out, [video])
+    check_kept(out, [video])
     loaded = Model.load(model, engine)
     draw = Draw(temperature, top_k, top_p, min_p)
     sampling = Sampling(
@@ -199,7 +199,7 @@ def infill(
         negative: What it is not to show: guidance leads away from that.
     """
     check_target(out)
-    _check_kept(out, stills)
+    check_kept(out, stills)
     loaded = Model.load(model)
     video = Draw(temperature, top_k, top_p, min_p)
     sampling = Sampling(
@@ -215,7 +215,7 @@ def infill(
     return _written(clip, out, prompt or "", seed)
 
 
-def _check_kept(out: Path, sources: Sequence[Path]) -> None:
+def check_kept(out: Path, sources: Sequence[Path]) -> None:
     """Refuse to write over what is read."""
     for source in sources:
         if out.exists() and source.exists() and out.samefile(source):

@@ -6,24 +6,28 @@ Knows which method serves which command, not how, and no files of requests.
 from __future__ import annotations
 
 import difflib
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from data.clip import Clip
-from lm.commands import check_drawn
+from lm.commands import check_drawn, split
 from lm.document import Time
-from lm.drawing import MIN_P, Draw, Sampling
-from lm.infilling import read_stills
+from lm.film_requests import (
+    FILMS,
+    Request,
+    continue_films,
+    generate_films,
+    infill_films,
+    write_document,
+)
 from lm.locating import describe, list_events, locate
 from lm.long.answer import LongAnswer
 from lm.long.asking import check_rate
 from lm.tasks import Model
-from lm.watching import Seen
-from lm.write_command import Writing
+from tokenizer.tokens import VideoTokens
 
-Request = dict[str, Any]
 Answer = Callable[[Model, Sequence[Request]], list[Any]]
 ROWS = 32  # requests that are answered side by side
 LARGEST = 1e300  # of numbers
@@ -64,12 +68,13 @@ NAMES = Kind(
 
 @dataclass(frozen=True)
 class RequestTask:
-    """A command's settings, and what answers a list of requests."""
+    """A command's settings, and what answers a list of requests that are `alike`."""
 
     needed: Mapping[str, Kind]
     optional: Mapping[str, Kind]
     answer: Answer
     rows: int = 1  # requests at a time
+    own: tuple[str, ...] = ()  # settings that may differ among requests answered side by side
 
     def check(self, request: Any) -> None:
         """Refuse what is no request.
@@ -94,14 +99,38 @@ class RequestTask:
         if missing:
             raise ValueError(f"no {' and no '.join(missing)}; add it")
 
+    def alike(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Which requests may be answered side by side: their places, each set in order.
+
+        Those that read what another one writes come one by one.
+        """
+        if _are_chained(requests):
+            return [[place] for place in range(len(requests))]
+        sets: dict[str, list[int]] = {}
+        for place, request in enumerate(requests):
+            same = {key: value for key, value in request.items() if key not in self.own}
+            sets.setdefault(json.dumps(same, sort_keys=True), []).append(place)
+        return list(sets.values())
+
+
+def _are_chained(requests: Sequence[Request]) -> bool:
+    """Whether one of them reads a file, or one in a folder, that another one writes."""
+    written = [os.path.realpath(r["out"]) for r in requests if "out" in r]
+    read = [path for r in requests for path in (r.get("video"), *r.get("stills", ())) if path]
+    return bool(written) and any(
+        os.path.commonpath([out, source]) == source
+        for source in map(os.path.realpath, read)
+        for out in written
+    )
+
 
 def _each(answer: Callable[[Model, Request], Any]) -> Answer:
     return lambda model, requests: [answer(model, request) for request in requests]
 
 
 def _caption(model: Model, requests: Sequence[Request]) -> list[Any]:
-    if all(set(request) <= {"video", RATE} for request in requests):
-        return model.caption_batch([_seen(model, request) for request in requests])
+    if set(requests[0]) <= {"video", RATE, "beams"}:
+        return model.caption_batch(_seen(model, requests), beams=requests[0].get("beams"))
     return [_captions(model, **request) for request in requests]
 
 
@@ -133,23 +162,24 @@ def _captions(
     return model.caption(seen, beams=beams)
 
 
-def _seen(model: Model, request: Request) -> Seen:
-    """The video of a request, encoded where it names a rate; others are encoded side by side."""
-    rate = request.get(RATE)
-    return request["video"] if rate is None else model.encode(request["video"], rate)
+def _seen(model: Model, requests: Sequence[Request]) -> list[VideoTokens]:
+    """The videos of requests, at their rate."""
+    return model.encode_batch([r["video"] for r in requests], requests[0].get(RATE))
 
 
 def _ask(model: Model, requests: Sequence[Request]) -> list[Any]:
-    for request in requests:
-        check_rate(request.get("long"), request.get(RATE))
-    seen = [_seen(model, request) for request in requests]
-    if all(set(request) <= {"video", "question", RATE} for request in requests):
-        return model.ask_batch(seen, [r["question"] for r in requests])
-    found: list[Any] = []
-    for video, r in zip(seen, requests, strict=True):
-        rest = _names(r.get("choices", [])), r.get("long"), r.get("beams", 1)
-        found.append(_said(model.ask(video, r["question"], *rest)))
-    return found
+    first = requests[0]
+    long, beams = first.get("long"), first.get("beams", 1)
+    check_rate(long, first.get(RATE))
+    choices = _names(first["choices"]) if "choices" in first else []
+    seen: list[Any] = [r["video"] for r in requests] if long else _seen(model, requests)
+    questions = [r["question"] for r in requests]
+    if long is None and not choices:
+        return model.ask_batch(seen, questions, beams=beams)
+    return [
+        _said(model.ask(video, question, choices, long, beams))
+        for video, question in zip(seen, questions, strict=True)
+    ]
 
 
 def _said(answer: str | LongAnswer) -> Any:
@@ -158,9 +188,8 @@ def _said(answer: str | LongAnswer) -> Any:
 
 
 def _names(value: str | list[str]) -> list[str]:
-    if isinstance(value, str):
-        value = [name for name in map(str.strip, value.split(",")) if name]
-    return value
+    """Names as a list; those of one text are split at its commas."""
+    return split(value) if isinstance(value, str) else value
 
 
 def _chat(model: Model, request: Request) -> list[str]:
@@ -169,10 +198,10 @@ def _chat(model: Model, request: Request) -> list[str]:
     return [talk.ask(question) for question in request["questions"]]
 
 
-def _recognize(model: Model, request: Request) -> list[dict[str, Any]]:
-    normalise = request.get("normalise", False)
-    ranked = model.recognize(_seen(model, request), _names(request["labels"]), normalise=normalise)
-    return [asdict(score) for score in ranked]
+def _recognize(model: Model, requests: Sequence[Request]) -> list[Any]:
+    labels, normalise = _names(requests[0]["labels"]), requests[0].get("normalise", False)
+    ranked = model.recognize_batch(_seen(model, requests), labels, normalise=normalise)
+    return [[asdict(score) for score in scores] for scores in ranked]
 
 
 def _locate(model: Model, requests: Sequence[Request]) -> list[Any]:
@@ -197,52 +226,6 @@ def _events(model: Model, requests: Sequence[Request]) -> list[Any]:
     return found
 
 
-def _generate(model: Model, request: Request) -> str:
-    options = {key: value for key, value in request.items() if key not in ("prompt", "out")}
-    return _filmed(request, lambda: model.generate(request.get("prompt"), **options))
-
-
-def _continue(model: Model, request: Request) -> str:
-    asked = request["video"], request["seconds"], request.get("prompt"), request.get("seed", 0)
-    rest = {name: request.get(name) for name in ("overlap", "negative")}
-    return _filmed(request, lambda: model.continue_video(*asked, _sampling(request), **rest))
-
-
-def _infill(model: Model, request: Request) -> str:
-    stills = read_stills(model, [Path(p) for p in request["stills"]], request.get("times"))
-    asked = stills, request.get("prompt"), request.get("seed", 0), _sampling(request)
-    return _filmed(request, lambda: model.infill(*asked, request.get("negative")))
-
-
-def _write(model: Model, request: Request) -> list[dict[str, Any]]:
-    paths = {"out": Path(request["out"]), "videos": [Path(v) for v in request.get("videos", ())]}
-    return [asdict(item) for item in Writing(**{**request, **paths}).run(model)]
-
-
-def _sampling(request: Request) -> Sampling:
-    return Sampling(
-        video=Draw(
-            request.get("temperature", 1.0),
-            request.get("top_k", 0),
-            request.get("top_p", 1.0),
-            request.get("min_p", MIN_P),
-        ),
-        guidance=request.get("guidance", 2.0),
-        context_guidance=request.get("context_guidance", 1.5),
-        rescale=request.get("rescale", 0.0),
-        parallel=request.get("parallel", 1),
-        exact=request.get("exact", True),
-    )
-
-
-def _filmed(request: Request, make: Callable[[], Clip]) -> str:
-    from data.writing import check_target, write_video
-
-    check_target(Path(request["out"]))
-    write_video(make(), Path(request["out"]))
-    return request["out"]
-
-
 _DRAWN = {"seed": WHOLE, "guidance": NUMBER, "temperature": NUMBER, "min_p": NUMBER}
 _DRAWN |= {"parallel": WHOLE, "exact": FLAG, "top_k": WHOLE, "top_p": NUMBER, "rescale": NUMBER}
 _DRAWN |= {"negative": TEXT}
@@ -253,40 +236,58 @@ TASKS = {
         | {RATE: NUMBER, "top_k": WHOLE, "top_p": NUMBER},
         _caption,
         ROWS,
+        ("video",),
     ),
     "ask": RequestTask(
         {"video": TEXT, "question": TEXT},
         {"choices": NAMES, "long": TEXT, RATE: NUMBER, "beams": WHOLE},
         _ask,
         ROWS,
+        ("video", "question"),
     ),
     "chat": RequestTask({"videos": NAMES, "questions": TEXTS}, {}, _each(_chat)),
     "recognize": RequestTask(
-        {"video": TEXT, "labels": NAMES}, {"normalise": FLAG, RATE: NUMBER}, _each(_recognize)
+        {"video": TEXT, "labels": NAMES},
+        {"normalise": FLAG, RATE: NUMBER},
+        _recognize,
+        ROWS,
+        ("video",),
     ),
-    "locate": RequestTask({"video": TEXT, "event": TEXT}, {}, _locate, ROWS),
-    "events": RequestTask({"video": TEXT}, {"start": NUMBER, "end": NUMBER}, _events, ROWS),
+    "locate": RequestTask({"video": TEXT, "event": TEXT}, {}, _locate, ROWS, ("video", "event")),
+    "events": RequestTask(
+        {"video": TEXT},
+        {"start": NUMBER, "end": NUMBER},
+        _events,
+        ROWS,
+        ("video", "start", "end"),
+    ),
     "generate": RequestTask(
         {"out": TEXT},
         {"prompt": TEXT, "seconds": NUMBER, **_DRAWN, RATE: NUMBER, "candidates": WHOLE}
         | {"overlap": WHOLE},
-        _each(_generate),
+        generate_films,
+        FILMS,
+        ("prompt", "seed", "out"),
     ),
     "continue": RequestTask(
         {"video": TEXT, "seconds": NUMBER, "out": TEXT},
         {"prompt": TEXT, **_DRAWN, "overlap": WHOLE},
-        _each(_continue),
+        continue_films,
+        FILMS,
+        ("video", "prompt", "seed", "out"),
     ),
     "infill": RequestTask(
         {"stills": TEXTS, "out": TEXT},
         {"times": NUMBERS, "prompt": TEXT, **_DRAWN, "context_guidance": NUMBER},
-        _each(_infill),
+        infill_films,
+        FILMS,
+        ("stills", "times", "prompt", "seed", "out"),
     ),
     "write": RequestTask(
         {"out": TEXT},
         {"videos": TEXTS, "prompt": TEXT, "seed": WHOLE, "max_new": WHOLE, "temperature": NUMBER}
         | {"top_k": WHOLE, "top_p": NUMBER, "min_p": NUMBER, "text_temperature": NUMBER}
         | {RATE: NUMBER, "suffix": TEXT},
-        _each(_write),
+        _each(write_document),
     ),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from data.clip import Clip
 from lm.chatting import Chat
 from lm.completing import Progress
-from lm.continuing import continue_clip, continue_stream
+from lm.continuing import continue_clips, continue_stream
 from lm.document import Item, Time
 from lm.drawing import MIN_P, Draw, Sampling
 from lm.generating import Asked, make_clips, make_stream
@@ -179,9 +179,24 @@ class Model(VideoReader):
         overlap: int | None = None,
         negative: str | None = None,
     ) -> Clip:
-        """A video with what comes after it, see `lm.continuing.continue_clip`."""
-        clip = as_clip(video)
-        return continue_clip(self, clip, seconds, prompt, seed, sampling, overlap, negative)
+        """A video with what comes after it, see `lm.continuing.continue_clips`."""
+        asked = seconds, [prompt], [seed], sampling, overlap, negative
+        return continue_clips(self, [video], *asked)[0]
+
+    def continue_batch(
+        self,
+        videos: Sequence[Clip | str | Path],
+        seconds: float,
+        prompts: Sequence[str | None] | None = None,
+        seeds: Sequence[int] | None = None,
+        sampling: Sampling | None = None,
+        overlap: int | None = None,
+        negative: str | None = None,
+    ) -> list[Clip]:
+        """`continue_video` of many, each with its prompt (default none) and seed (0, 1, ...)."""
+        told = [None] * len(videos) if prompts is None else prompts
+        own = range(len(videos)) if seeds is None else seeds
+        return continue_clips(self, videos, seconds, told, own, sampling, overlap, negative)
 
     def continue_stream(
         self,
