@@ -13,12 +13,13 @@ import torch
 from data.clip import Clip
 from data.reading import read_clip
 from data.writing import write_video
-from kinolex import main
+from kinolex import COMMANDS, main
 from lm.document import Item, Nothing, Task, Text, Time, Video
 from lm.drawing import Draw, Sampling
 from lm.model import Decoder
 from lm.tasks import Model
 from lm.write_command import Writing, WrittenClip, WrittenText, WrittenTime, write
+from tokenizer.command_line import build_parser
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,14 @@ def test_the_command_writes_what_the_method_says(
                 assert isinstance(one, WrittenClip)
                 assert torch.equal(read_clip(one.clip).frames, part.frames)
     assert kinds == {WrittenText, WrittenTime, WrittenClip}
+
+
+@pytest.mark.parametrize("names", [[], ["a.gif"], ["a.gif", "b.gif"]])
+def test_any_number_of_videos_stands_before_or_after_options(names: list[str]) -> None:
+    options = ["--out", "o", "--model", "m"]
+    for words in ([*names, *options], [*options, *names]):
+        parsed = build_parser("write", COMMANDS["write"], write).parse_args(words)
+        assert [str(name) for name in parsed.videos] == names
 
 
 def test_rates_of_videos_are_read(

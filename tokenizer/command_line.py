@@ -53,14 +53,13 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
         parameter = signature.parameters[parameter_name]
         annotation, needed = parameter.annotation, parameter.default is parameter.empty
         is_list = getattr(annotation, "__origin__", None) in (list, Sequence)
-        any_number = {"nargs": "*", "default": []}
-        one = {"nargs": None if needed else "?"}
-        parser.add_argument(
-            parameter_name,
-            type=annotation.__args__[0] if is_list else annotation,
-            **(({"nargs": "+"} if needed else any_number) if is_list else one),
-            help=documented.get(parameter_name),
-        )
+        kind = annotation.__args__[0] if is_list else annotation
+        about_it = documented.get(parameter_name)
+        if is_list and not needed:
+            parser.add_argument(parameter_name, type=kind, nargs="*", default=[], help=about_it)
+            continue
+        how_many = "+" if is_list else None if needed else "?"
+        parser.add_argument(parameter_name, type=kind, nargs=how_many, help=about_it)
     for several in command.several:
         parameter = signature.parameters[several]
         needed = parameter.default is parameter.empty
