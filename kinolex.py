@@ -201,6 +201,12 @@ COMMANDS: dict[str, Command] = {
         several=("times",),
         takes_requests=True,
     ),
+    "write": Command(
+        "lm.write_command:write",
+        "texts and clips of the model's own choice",
+        ("videos",),
+        takes_requests=True,
+    ),
     "plan": Command("lm.plan_command:plan", "what a video takes in tokens, and how to read it"),
 }
 

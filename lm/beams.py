@@ -23,6 +23,25 @@ MAX_BEAMS = 64
 LENGTH_POWER = 0.6
 
 
+def check_beams(
+    beams: int, *, choices: bool = False, long: str | None = None, engine: bool = False
+) -> None:
+    """Raise ValueError unless an answer may be looked for by so many beams.
+
+    Args:
+        beams: How many.
+        choices: Whether it is one of several that are given.
+        long: How a long video is read.
+        engine: Whether an engine is to write.
+    """
+    if not 1 <= beams <= MAX_BEAMS:
+        raise ValueError(f"beams={beams}: give 1 (greedy) to {MAX_BEAMS}")
+    if beams > 1 and (choices or long is not None or engine):
+        raise ValueError(
+            f"beams={beams} goes with neither choices, long nor an engine: leave it or them out"
+        )
+
+
 @dataclass(frozen=True)
 class Beam:
     """A text with how likely it is."""
@@ -118,8 +137,7 @@ def beam_texts(
     Raises:
         ValueError: a number of beams out of range, or a prompt that leaves no room for a text.
     """
-    if not 1 <= beams <= MAX_BEAMS:
-        raise ValueError(f"beams={beams}: give 1 (greedy) to {MAX_BEAMS}")
+    check_beams(beams)
     if not prompts:
         return []
     states, slots = zip(*(read_prompt(grammar, prompt) for prompt in prompts), strict=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import VideoError
+from lm.beams import check_beams
+from lm.drawing import Draw
 from lm.long.answer import LongAnswer
 from lm.long.asking import Long, check_rate
 from lm.ranking import LabelScore
@@ -85,6 +87,8 @@ def caption(
     long: str | None = None,
     engine: str = "torch",
     tokens_per_frame: float | None = None,
+    top_k: int = 0,
+    top_p: float = 1.0,
 ) -> list[Caption | LongAnswer | Unread]:
     """Say what happens in videos.
 
@@ -104,6 +108,8 @@ def caption(
             or aggregate=4, see docs/long-video.md.
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
         tokens_per_frame: Read at most so many; the rate the model was trained at if left out.
+        top_k: Likeliest word pieces that captions are drawn from; 0 for all.
+        top_p: Probability mass of the likeliest pieces they are drawn from; 1 for all.
     """
     if beams is not None and beams < 1:
         raise ValueError(f"beams={beams}: give 1 (the likeliest word at each step) or more")
@@ -113,6 +119,7 @@ def caption(
         raise ValueError(f"beams={beams} goes with neither samples, long nor engine: leave it out")
     if long is not None and samples > 1:
         raise ValueError(f"samples={samples} with long={long}: leave one of them out")
+    check_drawn(samples, top_k, top_p)
     check_rate(long, tokens_per_frame)
     loaded, results = Model.load(model, engine), []
     for video in videos:
@@ -129,7 +136,14 @@ def caption(
                 if samples == 1:
                     texts = [loaded.caption(seen, beams=beams)]
                 else:
-                    texts = loaded.captions(seen, samples, temperature=temperature, seed=seed)
+                    texts = loaded.captions(
+                        seen,
+                        samples,
+                        temperature=temperature,
+                        seed=seed,
+                        top_k=top_k,
+                        top_p=top_p,
+                    )
             except VideoError as error:
                 if len(videos) == 1:
                     raise
@@ -141,6 +155,17 @@ def caption(
     return results
 
 
+def check_drawn(samples: int, top_k: int, top_p: float) -> None:
+    """Raise ValueError where cut-offs are given and nothing is drawn, or for one that is none."""
+    Draw(top_k=top_k, top_p=top_p)
+    for name, value, is_set in (("top_k", top_k, top_k > 0), ("top_p", top_p, top_p < 1)):
+        if is_set and samples == 1:
+            raise ValueError(
+                f"{name}={value:g} is for captions that are drawn: give samples=2 or more, or "
+                "leave it out"
+            )
+
+
 def ask(
     video: Path,
     question: str,
@@ -149,6 +174,7 @@ def ask(
     long: str | None = None,
     engine: str = "torch",
     tokens_per_frame: float | None = None,
+    beams: int = 1,
 ) -> Answer | LongAnswer:
     """Answer a question about a video.
 
@@ -164,15 +190,18 @@ def ask(
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0; choices are
             always weighed in torch.
         tokens_per_frame: Read at most so many; the rate the model was trained at if left out.
+        beams: Answers kept side by side while the likeliest one for its length is looked for; 1
+            takes the likeliest word at each step. For open questions.
     """
-    options = _split(choices) if choices is not None else []
+    check_beams(beams, choices=choices is not None, long=long, engine=engine != "torch")
+    options = split(choices) if choices is not None else []
     if long is not None:
         Long.parse(long)  # before the model is read
         check_rate(long, tokens_per_frame)
         return Model.load(model, engine).ask(video, question, options, long=long)
     loaded = Model.load(model, engine)
     seen = loaded.encode(video, tokens_per_frame)
-    return Answer(str(video), question, loaded.ask(seen, question, options))
+    return Answer(str(video), question, loaded.ask(seen, question, options, beams=beams))
 
 
 def recognize(
@@ -195,7 +224,7 @@ def recognize(
     """
     loaded = Model.load(model)
     seen = loaded.encode(video, tokens_per_frame)
-    ranked = loaded.recognize(seen, _split(labels), normalise=normalise)
+    ranked = loaded.recognize(seen, split(labels), normalise=normalise)
     return Recognition(str(video), ranked)
 
 
@@ -238,7 +267,8 @@ def chat(videos: list[Path], model: Path, tokens_per_frame: float | None = None)
             print(f"kinolex chat: {' '.join(str(error).split())}", file=sys.stderr)
 
 
-def _split(words: str) -> list[str]:
+def split(words: str) -> list[str]:
+    """Names that commas separate, at least one."""
     found = [word.strip() for word in words.split(",") if word.strip()]
     if not found:
         raise ValueError(f"{words!r} names nothing: separate the choices by commas")

@@ -7,101 +7,77 @@ rest. Knows framing and filming. Knows no ids.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from data.clip import Clip
 from data.reading import MAX_FRAMES
+from lm.completing import chunks
 from lm.drawing import Sampling
-from lm.filming import MAX_STREAMED, Shot, film, plan_shot, shoot
+from lm.filming import MAX_STREAMED, ROWS, Shot, plan_shot, shoot
 from lm.rolling import Take, roll
+from lm.watching import as_clip
 from tokenizer.tokens import VideoTokens
 
 if TYPE_CHECKING:
     from lm.tasks import Model
 
 
-def continue_clip(
-    model: Model,
-    clip: Clip,
-    seconds: float,
-    prompt: str | None = None,
-    seed: int = 0,
-    sampling: Sampling | None = None,
-    overlap: int | None = None,
-    tokens_per_frame: float | None = None,
-) -> Clip:
-    """The clip at the model's frame rate and size, followed by new frames.
-
-    Args:
-        model: Reads and writes.
-        clip: What is there, at least one block long.
-        seconds: Length of what is added.
-        prompt: What all of it is to show; None: whatever follows.
-        seed: The same seed gives the same frames.
-        sampling: How to draw.
-        overlap: Blocks that each window begins with, of the clip or of the window before (fewer
-            where the clip is shorter); None: half of those the model was trained on.
-        tokens_per_frame: At most so many, read and written; None: the rate the model was trained
-            at.
-
-    Raises:
-        ValueError: the clip is shorter than a block, the model makes clips of one block only, or a
-            bad length, prompt, overlap or rate.
-    """
-    most = MAX_FRAMES  # all are held
-    take = continue_stream(
-        model, clip, seconds, prompt, seed, sampling, overlap, tokens_per_frame, most
-    )
-    parts = list(take)
-    return replace(
-        parts[0], frames=torch.cat([part.frames for part in parts]), timestamps=take.timestamps
-    )
-
-
 def continue_clips(
     model: Model,
-    clips: Sequence[Clip],
+    videos: Sequence[Clip | str | Path],
     seconds: float,
     prompts: Sequence[str | None],
     seeds: Sequence[int],
     sampling: Sampling | None = None,
     overlap: int | None = None,
     tokens_per_frame: float | None = None,
+    negative: str | None = None,
 ) -> list[Clip]:
-    """`continue_clip` of many by as much, each with its prompt and seed, side by side."""
-    given = zip(clips, prompts, seeds, strict=True)
-    rows = [
-        (_begin(model, clip, seconds, overlap, tokens_per_frame, MAX_FRAMES), prompt, seed)
-        for clip, prompt, seed in given
-    ]
-    done: dict[int, Clip] = {}
-    for keep in {start.keep for start, _, _ in rows}:
-        alike = [i for i, (start, _, _) in enumerate(rows) if start.keep == keep]
-        made = film(
-            model.decoder,
-            model.grammar,
-            [rows[i][1] for i in alike],
-            [rows[i][2] for i in alike],
-            rows[alike[0]][0].shot,
-            sampling or Sampling(guidance=2.0),
-            begun=[rows[i][0].tokens for i in alike],
+    """Each clip at the model's frame rate and size, followed by new frames.
+
+    Args:
+        model: Reads and writes.
+        videos: What is there, at least one block long each.
+        seconds: Length of what is added.
+        prompts: What all of each is to show; None: whatever follows.
+        seeds: One each; a seed gives the same frames, whatever is made beside them.
+        sampling: How to draw.
+        overlap: Blocks that each window begins with, of the clip or of the window before (fewer
+            where the clip is shorter); None: half of those the model was trained on.
+        tokens_per_frame: At most so many, read and written; None: the rate the model was trained
+            at.
+        negative: What guidance is to lead away from; None: from no words at all.
+
+    Raises:
+        ValueError: a clip is shorter than a block, the model makes clips of one block only, or a
+            bad length, prompt, overlap or rate, or not as many prompts and seeds as videos.
+    """
+    if not len(videos) == len(prompts) == len(seeds):
+        raise ValueError(
+            f"{len(prompts)} prompts and {len(seeds)} seeds for {len(videos)} videos: give one each"
         )
-        for i, clip in zip(alike, model.codec.decode_batch(made), strict=True):
-            start, prompt, _ = rows[i]
-            first = keep * model.codec.block_frames
-            new = clip.frames[first : first + start.shot.num_frames]
-            done[i] = replace(
-                start.first(prompt),
-                frames=torch.cat([start.shown.frames, new]),
-                timestamps=torch.cat([start.shown.timestamps, start.times]),
-            )
-    return [done[i] for i in range(len(rows))]
+    shot = _plan(model, seconds, overlap, tokens_per_frame, MAX_FRAMES)  # all are held
+    begun = [_Begun.of(model, as_clip(video), shot) for video in videos]
+    made: dict[int, Clip] = {}
+    for keep in sorted({each.keep for each in begun}):  # windows side by side begin alike
+        alike = [row for row, each in enumerate(begun) if each.keep == keep]
+        for rows in chunks(alike, ROWS):
+            asked = [prompts[row] for row in rows], [seeds[row] for row in rows]
+            starts = [begun[row] for row in rows]
+            windows = list(_windows(model, starts, shot, *asked, sampling, negative))
+            for place, row in enumerate(rows):
+                own = ([window[place]] for window in windows)
+                take = begun[row].take(model, own, shot, prompts[row])
+                parts = list(take)
+                frames = torch.cat([part.frames for part in parts])
+                made[row] = replace(parts[0], frames=frames, timestamps=take.timestamps)
+    return [made[row] for row in range(len(videos))]
 
 
 def continue_stream(
@@ -113,79 +89,95 @@ def continue_stream(
     sampling: Sampling | None = None,
     overlap: int | None = None,
     tokens_per_frame: float | None = None,
-    most: int = MAX_STREAMED,
+    negative: str | None = None,
 ) -> Take:
-    """What `continue_clip` makes, as it is made: the clip, then a clip of each window.
+    """What `continue_clips` makes of one, as it is made: the clip, then a clip of each window.
 
-    most: Frames that may be added; of the new ones only those of a window are held.
+    Up to `MAX_STREAMED` frames may be added; of the new ones only those of a window are held.
     """
-    start = _begin(model, clip, seconds, overlap, tokens_per_frame, most)
-    windows = shoot(
-        model.decoder,
-        model.grammar,
-        [prompt],
-        [seed],
-        start.shot,
-        sampling or Sampling(guidance=2.0),
-        begun=[start.tokens],
-    )
-    shown, first = start.shown, start.first(prompt)
-    size, times = (shown.height, shown.width), start.times
-    new = roll(model.codec, windows, times, size, prompt, first.source, start.tokens)
-    whole = torch.cat([shown.timestamps, times])
-    return Take(chain((first,), new), whole, shown.height, shown.width)
+    shot = _plan(model, seconds, overlap, tokens_per_frame, MAX_STREAMED)
+    begun = _Begun.of(model, clip, shot)
+    windows = _windows(model, [begun], shot, [prompt], [seed], sampling, negative)
+    return begun.take(model, windows, shot, prompt)
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What a video goes on from.
-
-    shown: the clip at the model's frame rate and size. tokens: its last blocks. shot: those blocks
-    and the new ones, of which `num_frames` are shown. times: float64, seconds of these.
-    """
-
-    shown: Clip
-    tokens: VideoTokens
-    shot: Shot
-    times: Tensor
-
-    @property
-    def keep(self) -> int:
-        """Blocks of the clip that the first window begins with."""
-        return len(self.tokens.codes)
-
-    def first(self, prompt: str | None) -> Clip:
-        """What is there, as the beginning of what is made."""
-        source = f"{self.shown.source or 'clip'}, continued"
-        captions = () if prompt is None else (prompt,)
-        return Clip(self.shown.frames, self.shown.timestamps, captions, source=source)
-
-
-def _begin(
+def _plan(
     model: Model,
-    clip: Clip,
     seconds: float,
     overlap: int | None,
     tokens_per_frame: float | None,
     most: int,
-) -> _Start:
+) -> Shot:
     shot = plan_shot(model.vocabulary, model.framing, seconds, tokens_per_frame, overlap, most)
-    size, trained = model.codec.block_frames, len(shot.format.tokens_per_block)
-    if trained < 2 or shot.format.fps is None:
+    if len(shot.format.tokens_per_block) < 2 or shot.format.fps is None:
         raise ValueError(
             "this model makes clips of one block and cannot go on from another: train on clips of "
             "two blocks or more"
         )
-    shown = model.framing.at_rate(clip)
-    keep = min(shot.overlap, len(shown) // size)
-    if keep < 1:
-        raise ValueError(
-            f"{len(shown)} frames at {float(shot.format.fps):g} fps: give a clip of at least one "
-            f"block, {size} frames"
-        )
-    tail = shown.at(torch.arange(len(shown) - keep * size, len(shown)))
-    tokens = model.codec.encode(tail).keep(shot.format.tokens_per_block[0])
-    steps = torch.arange(1, shot.num_frames + 1, dtype=torch.float64) / float(shot.format.fps)
-    blocks = keep + math.ceil(shot.num_frames / size)
-    times = shown.timestamps[-1] + steps
-    return _Start(shown, tokens, replace(shot, num_blocks=blocks), times)
+    return shot
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A clip that is there, at the model's rate and size, and the blocks that are read of it."""
+
+    shown: Clip
+    tokens: VideoTokens
+
+    @classmethod
+    def of(cls, model: Model, clip: Clip, shot: Shot) -> _Begun:
+        shown, size = model.framing.at_rate(clip), model.codec.block_frames
+        keep = min(shot.overlap, len(shown) // size)
+        if keep < 1:
+            assert shot.format.fps is not None
+            raise ValueError(
+                f"{len(shown)} frames at {float(shot.format.fps):g} fps: give a clip of at least "
+                f"one block, {size} frames"
+            )
+        tail = shown.at(torch.arange(len(shown) - keep * size, len(shown)))
+        return cls(shown, model.codec.encode(tail).keep(shot.format.tokens_per_block[0]))
+
+    @property
+    def keep(self) -> int:
+        return len(self.tokens.codes)
+
+    def take(
+        self,
+        model: Model,
+        windows: Iterable[Sequence[VideoTokens]],
+        shot: Shot,
+        prompt: str | None,
+    ) -> Take:
+        """The clip, then what the windows hold."""
+        shown = self.shown
+        assert shot.format.fps is not None
+        steps = torch.arange(1, shot.num_frames + 1, dtype=torch.float64) / float(shot.format.fps)
+        times = shown.timestamps[-1] + steps
+        size, source = (shown.height, shown.width), f"{shown.source or 'clip'}, continued"
+        new = roll(model.codec, windows, times, size, prompt, source, self.tokens)
+        captions = () if prompt is None else (prompt,)
+        first = Clip(shown.frames, shown.timestamps, captions, source=source)
+        return Take(chain((first,), new), torch.cat([shown.timestamps, times]), *size)
+
+
+def _windows(
+    model: Model,
+    begun: Sequence[_Begun],
+    shot: Shot,
+    prompts: Sequence[str | None],
+    seeds: Sequence[int],
+    sampling: Sampling | None,
+    negative: str | None,
+) -> Iterable[list[VideoTokens]]:
+    """New blocks after clips of which as many blocks are read each."""
+    blocks = begun[0].keep + math.ceil(shot.num_frames / model.codec.block_frames)
+    return shoot(
+        model.decoder,
+        model.grammar,
+        prompts,
+        seeds,
+        replace(shot, num_blocks=blocks),
+        sampling or Sampling(guidance=2.0),
+        begun=[each.tokens for each in begun],
+        negative=negative,
+    )

@@ -8,6 +8,7 @@ Shapes: A rows, V columns that are looked at.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
 
@@ -40,6 +41,16 @@ class Draw:
             raise ValueError(f"top_k={self.top_k}: give 0 (all) or a number of ids to keep")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p}: give a share above 0 and at most 1")
+
+    def warn_of_idle(self) -> None:
+        """Warn where a cut-off is set that greedy choice never looks at."""
+        for name, is_set in (("top_k", self.top_k > 0), ("top_p", self.top_p < 1)):
+            if is_set and self.temperature == 0:
+                warnings.warn(
+                    f"{name}={getattr(self, name):g} has no effect at temperature=0, which takes "
+                    "the likeliest: leave one of them out",
+                    stacklevel=3,
+                )
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def generate(
     overlap: int | None = None,
     parallel: int = 1,
     exact: bool = True,
+    rescale: float = 0.0,
     engine: str = "torch",
 ) -> Film:
     """Make a video from a prompt, of any length.
@@ -77,13 +78,16 @@ def generate(
         parallel: Codes of a block to draw in one step; the model must have been trained with
             `--model.sizes.ahead` of as many.
         exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
+        rescale: Share, 0 to 1, of what guidance adds to the spread of scores that is taken back.
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     check_target(out)
     with nothing_written(out):
         loaded = Model.load(model, engine)
         video = Draw(temperature, top_k, top_p, min_p)
-        sampling = Sampling(video=video, guidance=guidance, parallel=parallel, exact=exact)
+        sampling = Sampling(
+            video=video, guidance=guidance, rescale=rescale, parallel=parallel, exact=exact
+        )
         rest = {"tokens_per_frame": tokens_per_frame, "negative": negative, "overlap": overlap}
         if candidates == 1 and _streams(out):
             take = loaded.generate_stream(prompt, seconds, seed, sampling, **rest)
@@ -108,6 +112,10 @@ def continue_(
     overlap: int | None = None,
     parallel: int = 1,
     exact: bool = True,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    rescale: float = 0.0,
+    negative: str | None = None,
     engine: str = "torch",
 ) -> Film:
     """Write a video with what comes after it, at the model's frame rate and size.
@@ -132,19 +140,24 @@ def continue_(
         parallel: Codes of a block to draw in one step; the model must have been trained with
             `--model.sizes.ahead` of as many.
         exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
+        top_k: Likeliest codes to draw from; 0 for all.
+        top_p: Probability mass of the likeliest codes to draw from; 1 for all.
+        rescale: Share, 0 to 1, of what guidance adds to the spread of scores that is taken back.
+        negative: What it is not to show: guidance leads away from that.
         engine: What computes: torch, torch:bf16, torch:int8, llama.cpp, llama.cpp:q8_0.
     """
     check_target(out)
-    _check_kept(out, [video])
+    check_kept(out, [video])
     with nothing_written(out):
         loaded = Model.load(model, engine)
-        draw = Draw(temperature, min_p=min_p)
-        sampling = Sampling(video=draw, guidance=guidance, parallel=parallel, exact=exact)
-        asked = video, seconds, prompt, seed, sampling, overlap, tokens_per_frame
+        draw = Draw(temperature, top_k, top_p, min_p)
+        sampling = Sampling(
+            video=draw, guidance=guidance, rescale=rescale, parallel=parallel, exact=exact
+        )
+        asked = video, seconds, prompt, seed, sampling, overlap, tokens_per_frame, negative
         if _streams(out):
             return _rolled(loaded.continue_stream(*asked), out, prompt or "", seed)
-        clip = loaded.continue_video(*asked)
-        return _written(clip, out, prompt or "", seed)
+        return _written(loaded.continue_video(*asked), out, prompt or "", seed)
 
 
 def infill(
@@ -163,6 +176,9 @@ def infill(
     candidates: int = 1,
     parallel: int = 1,
     exact: bool = True,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    negative: str | None = None,
 ) -> Film:
     """Make a video of which some frames are given, such as the first and the last.
 
@@ -187,12 +203,15 @@ def infill(
         parallel: Codes of a block to draw in one step; the model must have been trained with
             `--model.sizes.ahead` of as many.
         exact: Whether they are drawn as one by one they would be; false is quicker, and worse.
+        top_k: Likeliest codes to draw from; 0 for all.
+        top_p: Probability mass of the likeliest codes to draw from; 1 for all.
+        negative: What it is not to show: guidance leads away from that.
     """
     check_target(out)
-    _check_kept(out, stills)
+    check_kept(out, stills)
     with nothing_written(out):
         loaded = Model.load(model)
-        video = Draw(temperature, min_p=min_p)
+        video = Draw(temperature, top_k, top_p, min_p)
         sampling = Sampling(
             video=video,
             guidance=guidance,
@@ -202,11 +221,12 @@ def infill(
             exact=exact,
         )
         known = read_stills(loaded, stills, times or None)
-        clip = loaded.infill(known, prompt, seed, sampling, tokens_per_frame, candidates)
+        rest = tokens_per_frame, candidates, negative
+        clip = loaded.infill(known, prompt, seed, sampling, *rest)
         return _written(clip, out, prompt or "", seed)
 
 
-def _check_kept(out: Path, sources: Sequence[Path]) -> None:
+def check_kept(out: Path, sources: Sequence[Path]) -> None:
     """Refuse to write over what is read."""
     for source in sources:
         if out.exists() and source.exists() and out.samefile(source):

@@ -228,12 +228,28 @@ def shoot(
         check_seed(seed)
     if negative is not None and not negative.strip():
         raise ValueError("the negative prompt is empty: say what not to show, or leave it out")
+    _warn_of_idle(sampling, negative, stills is not None)
     null = condition(grammar.vocabulary, negative)
     shown = [condition(grammar.vocabulary, prompt) for prompt in prompts]
     known = [None] * len(shown) if stills is None else stills
     asked = [_Asked(*each, null) for each in zip(shown, known, seeds, strict=True)]
     starts = [None] * len(shown) if begun is None else list(begun)
     return _windows(decoder, grammar, asked, shot, sampling, starts)
+
+
+def _warn_of_idle(sampling: Sampling, negative: str | None, has_stills: bool) -> None:
+    """Warn of settings that the others leave without effect."""
+    sampling.video.warn_of_idle()
+    if sampling.guidance != 1 or (has_stills and sampling.context_guidance != 1):
+        return
+    idle = {"negative": negative, "rescale": sampling.rescale or None}
+    for name, value in idle.items():
+        if value is not None:
+            warnings.warn(
+                f"{name}={value!r} has no effect without guidance: leave it out, or give "
+                "guidance=2",
+                stacklevel=4,
+            )
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def infill(
     sampling: Sampling,
     tokens_per_frame: float | None = None,
     candidates: int = 1,
+    negative: str | None = None,
 ) -> list[Clip]:
     """A video of the trained length for each clip of a few frames, at their times.
 
@@ -47,6 +48,7 @@ def infill(
         tokens_per_frame: At most so many; None: the rate the model was trained at.
         candidates: Videos of each, of which the one is kept whose frames at the stills' times are
             nearest to them; the first is the one that its seed alone would give.
+        negative: What guidance is to lead away from, as from no stills; None: from no words at all.
 
     Raises:
         ValueError: a model that was not taught to, or times outside the trained length.
@@ -69,7 +71,16 @@ def infill(
 
     def draw(rows: list[int], seeds: list[int]) -> list[Clip]:
         told, known = [prompts[row] for row in rows], [shown[row] for row in rows]
-        made = film(model.decoder, model.grammar, told, seeds, shot, sampling, stills=known)
+        made = film(
+            model.decoder,
+            model.grammar,
+            told,
+            seeds,
+            shot,
+            sampling,
+            stills=known,
+            negative=negative,
+        )
         return [
             replace(clip, captions=() if prompt is None else (prompt,), source="filled in")
             for clip, prompt in zip(model.codec.decode_batch(made), told, strict=True)

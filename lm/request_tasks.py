@@ -6,22 +6,28 @@ Knows which method serves which command, not how, and no files of requests.
 from __future__ import annotations
 
 import difflib
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from data.clip import Clip
+from lm.commands import check_drawn, split
 from lm.document import Time
-from lm.drawing import MIN_P, Draw, Sampling
-from lm.infilling import read_stills
+from lm.film_requests import (
+    FILMS,
+    Request,
+    continue_films,
+    generate_films,
+    infill_films,
+    write_document,
+)
 from lm.locating import describe, list_events, locate
 from lm.long.answer import LongAnswer
 from lm.long.asking import check_rate
 from lm.tasks import Model
-from lm.watching import Seen
+from tokenizer.tokens import VideoTokens
 
-Request = dict[str, Any]
 Answer = Callable[[Model, Sequence[Request]], list[Any]]
 ROWS = 32  # requests that are answered side by side
 LARGEST = 1e300  # of numbers
@@ -62,12 +68,13 @@ NAMES = Kind(
 
 @dataclass(frozen=True)
 class RequestTask:
-    """A command's settings, and what answers a list of requests."""
+    """A command's settings, and what answers a list of requests that are `alike`."""
 
     needed: Mapping[str, Kind]
     optional: Mapping[str, Kind]
     answer: Answer
     rows: int = 1  # requests at a time
+    own: tuple[str, ...] = ()  # settings that may differ among requests answered side by side
 
     def check(self, request: Any) -> None:
         """Refuse what is no request.
@@ -92,14 +99,38 @@ class RequestTask:
         if missing:
             raise ValueError(f"no {' and no '.join(missing)}; add it")
 
+    def alike(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Which requests may be answered side by side: their places, each set in order.
+
+        Those that read what another one writes come one by one.
+        """
+        if _are_chained(requests):
+            return [[place] for place in range(len(requests))]
+        sets: dict[str, list[int]] = {}
+        for place, request in enumerate(requests):
+            same = {key: value for key, value in request.items() if key not in self.own}
+            sets.setdefault(json.dumps(same, sort_keys=True), []).append(place)
+        return list(sets.values())
+
+
+def _are_chained(requests: Sequence[Request]) -> bool:
+    """Whether one of them reads a file, or one in a folder, that another one writes."""
+    written = [os.path.realpath(r["out"]) for r in requests if "out" in r]
+    read = [path for r in requests for path in (r.get("video"), *r.get("stills", ())) if path]
+    return bool(written) and any(
+        os.path.commonpath([out, source]) == source
+        for source in map(os.path.realpath, read)
+        for out in written
+    )
+
 
 def _each(answer: Callable[[Model, Request], Any]) -> Answer:
     return lambda model, requests: [answer(model, request) for request in requests]
 
 
 def _caption(model: Model, requests: Sequence[Request]) -> list[Any]:
-    if all(set(request) <= {"video", RATE} for request in requests):
-        return model.caption_batch([_seen(model, request) for request in requests])
+    if set(requests[0]) <= {"video", RATE, "beams"}:
+        return model.caption_batch(_seen(model, requests), beams=requests[0].get("beams"))
     return [_captions(model, **request) for request in requests]
 
 
@@ -112,36 +143,42 @@ def _captions(
     beams: int | None = None,
     long: str | None = None,
     tokens_per_frame: float | None = None,
+    top_k: int = 0,
+    top_p: float = 1.0,
 ) -> Any:
     """A caption, or as many as `samples`; of a long video with what it took."""
     if samples < 1 or (beams is not None and beams < 1):
         raise ValueError(f"samples={samples}, beams={beams}: give 1 or more")
     if (samples > 1) + ((beams or 1) > 1) + (long is not None) > 1:
         raise ValueError("samples, beams and long go one at a time: leave the others out")
+    check_drawn(samples, top_k, top_p)
     if long is not None:
         check_rate(long, tokens_per_frame)
         return _said(model.caption(video, long))
     seen = model.encode(video, tokens_per_frame)
     if samples > 1:
-        return model.captions(seen, samples, temperature=temperature, seed=seed)
+        drawn = {"temperature": temperature, "seed": seed, "top_k": top_k, "top_p": top_p}
+        return model.captions(seen, samples, **drawn)
     return model.caption(seen, beams=beams)
 
 
-def _seen(model: Model, request: Request) -> Seen:
-    """The video of a request, encoded where it names a rate; others are encoded side by side."""
-    rate = request.get(RATE)
-    return request["video"] if rate is None else model.encode(request["video"], rate)
+def _seen(model: Model, requests: Sequence[Request]) -> list[VideoTokens]:
+    """The videos of requests, at their rate."""
+    return model.encode_batch([r["video"] for r in requests], requests[0].get(RATE))
 
 
 def _ask(model: Model, requests: Sequence[Request]) -> list[Any]:
-    for request in requests:
-        check_rate(request.get("long"), request.get(RATE))
-    seen = [_seen(model, request) for request in requests]
-    if all(set(request) <= {"video", "question", RATE} for request in requests):
-        return model.ask_batch(seen, [r["question"] for r in requests])
+    first = requests[0]
+    long, beams = first.get("long"), first.get("beams", 1)
+    check_rate(long, first.get(RATE))
+    choices = _names(first["choices"]) if "choices" in first else []
+    seen: list[Any] = [r["video"] for r in requests] if long else _seen(model, requests)
+    questions = [r["question"] for r in requests]
+    if long is None and not choices:
+        return model.ask_batch(seen, questions, beams=beams)
     return [
-        _said(model.ask(video, r["question"], _names(r.get("choices", [])), r.get("long")))
-        for video, r in zip(seen, requests, strict=True)
+        _said(model.ask(video, question, choices, long, beams))
+        for video, question in zip(seen, questions, strict=True)
     ]
 
 
@@ -151,9 +188,8 @@ def _said(answer: str | LongAnswer) -> Any:
 
 
 def _names(value: str | list[str]) -> list[str]:
-    if isinstance(value, str):
-        value = [name for name in map(str.strip, value.split(",")) if name]
-    return value
+    """Names as a list; those of one text are split at its commas."""
+    return split(value) if isinstance(value, str) else value
 
 
 def _chat(model: Model, request: Request) -> list[str]:
@@ -162,137 +198,113 @@ def _chat(model: Model, request: Request) -> list[str]:
     return [talk.ask(question) for question in request["questions"]]
 
 
-def _recognize(model: Model, request: Request) -> list[dict[str, Any]]:
-    normalise = request.get("normalise", False)
-    ranked = model.recognize(_seen(model, request), _names(request["labels"]), normalise=normalise)
-    return [asdict(score) for score in ranked]
+def _recognize(model: Model, requests: Sequence[Request]) -> list[Any]:
+    labels, normalise = _names(requests[0]["labels"]), requests[0].get("normalise", False)
+    ranked = model.recognize_batch(_seen(model, requests), labels, normalise=normalise)
+    return [[asdict(score) for score in scores] for scores in ranked]
 
 
 def _locate(model: Model, requests: Sequence[Request]) -> list[Any]:
-    found: list[Any] = [None] * len(requests)
-    for i, request in enumerate(requests):
-        if (long := request.get("long")) is not None:
-            check_rate(long, request.get(RATE))
-            found[i] = asdict(model.locate_long(request["video"], request["event"], long))
-    for rate, rows in _by_rate(requests):
-        videos, events = ([requests[i][key] for i in rows] for key in ("video", "event"))
-        for i, time in zip(rows, locate(model, videos, events, None, rate), strict=True):
-            found[i] = asdict(time)
-    return found
-
-
-def _by_rate(requests: Sequence[Request]) -> list[tuple[float | None, list[int]]]:
-    """Tokens a frame that are asked for of videos in one piece, and which requests ask for them."""
-    rows = [(i, r.get(RATE)) for i, r in enumerate(requests) if r.get("long") is None]
-    return [(rate, [i for i, own in rows if own == rate]) for rate in {own for _, own in rows}]
+    rate, long = requests[0].get(RATE), requests[0].get("long")
+    check_rate(long, rate)
+    if long is not None:
+        return [asdict(model.locate_long(r["video"], r["event"], long)) for r in requests]
+    videos, events = ([r[key] for r in requests] for key in ("video", "event"))
+    return [asdict(time) for time in locate(model, videos, events, None, rate)]
 
 
 def _events(model: Model, requests: Sequence[Request]) -> list[Any]:
+    rate, long = requests[0].get(RATE), requests[0].get("long")
+    check_rate(long, rate)
+    for request in requests:
+        if "end" in request and "start" not in request:
+            raise ValueError("end without a start: give both, or neither")
+        if "start" in request and long is not None:
+            raise ValueError(f"start={request['start']:g} with long={long}: leave one of them out")
+    if long is not None:
+        return [asdict(model.events_long(request["video"], long)) for request in requests]
     found: list[Any] = [None] * len(requests)
-    if any("end" in request and "start" not in request for request in requests):
-        raise ValueError("end without a start: give both, or neither")
-    for i, request in enumerate(requests):
-        if (long := request.get("long")) is not None:
-            if "start" in request:
-                raise ValueError(f"start={request['start']:g} with long={long}: leave one out")
-            check_rate(long, request.get(RATE))
-            found[i] = asdict(model.events_long(request["video"], long))
-    for rate, alike in _by_rate(requests):
-        listing = [i for i in alike if "start" not in requests[i]]
-        lists = list_events(model, [requests[i]["video"] for i in listing], None, rate)
-        for i, events in zip(listing, lists, strict=True):
-            found[i] = [asdict(event) for event in events]
-        asking = [i for i in alike if "start" in requests[i]]
-        times = [Time(requests[i]["start"], requests[i].get("end")) for i in asking]
-        said = describe(model, [requests[i]["video"] for i in asking], times, None, rate)
-        for i, text in zip(asking, said, strict=True):
-            found[i] = text
+    listing = [i for i, request in enumerate(requests) if "start" not in request]
+    lists = list_events(model, [requests[i]["video"] for i in listing], None, rate)
+    for i, events in zip(listing, lists, strict=True):
+        found[i] = [asdict(event) for event in events]
+    asking = [i for i, request in enumerate(requests) if "start" in request]
+    times = [Time(requests[i]["start"], requests[i].get("end")) for i in asking]
+    said = describe(model, [requests[i]["video"] for i in asking], times, None, rate)
+    for i, text in zip(asking, said, strict=True):
+        found[i] = text
     return found
 
 
-def _generate(model: Model, request: Request) -> str:
-    options = {key: value for key, value in request.items() if key not in ("prompt", "out")}
-    return _filmed(request, lambda: model.generate(request.get("prompt"), **options))
-
-
-def _continue(model: Model, request: Request) -> str:
-    asked = request["video"], request["seconds"], request.get("prompt"), request.get("seed", 0)
-    return _filmed(
-        request,
-        lambda: model.continue_video(
-            *asked, _sampling(request), request.get("overlap"), request.get(RATE)
-        ),
-    )
-
-
-def _infill(model: Model, request: Request) -> str:
-    stills = read_stills(model, [Path(p) for p in request["stills"]], request.get("times"))
-    asked = stills, request.get("prompt"), request.get("seed", 0), _sampling(request)
-    return _filmed(
-        request, lambda: model.infill(*asked, request.get(RATE), request.get("candidates", 1))
-    )
-
-
-def _sampling(request: Request) -> Sampling:
-    return Sampling(
-        video=Draw(request.get("temperature", 1.0), min_p=request.get("min_p", MIN_P)),
-        guidance=request.get("guidance", 2.0),
-        context_guidance=request.get("context_guidance", 1.5),
-        rescale=request.get("rescale", 0.0),
-        parallel=request.get("parallel", 1),
-        exact=request.get("exact", True),
-    )
-
-
-def _filmed(request: Request, make: Callable[[], Clip]) -> str:
-    from data.writing import check_target, write_video
-
-    check_target(Path(request["out"]))
-    write_video(make(), Path(request["out"]))
-    return request["out"]
-
-
 _DRAWN = {"seed": WHOLE, "guidance": NUMBER, "temperature": NUMBER, "min_p": NUMBER}
-_DRAWN |= {"parallel": WHOLE, "exact": FLAG}
+_DRAWN |= {"parallel": WHOLE, "exact": FLAG, "top_k": WHOLE, "top_p": NUMBER, "rescale": NUMBER}
+_DRAWN |= {"negative": TEXT}
 TASKS = {
     "caption": RequestTask(
         {"video": TEXT},
         {"samples": WHOLE, "temperature": NUMBER, "seed": WHOLE, "beams": WHOLE, "long": TEXT}
-        | {RATE: NUMBER},
+        | {RATE: NUMBER, "top_k": WHOLE, "top_p": NUMBER},
         _caption,
         ROWS,
+        ("video",),
     ),
     "ask": RequestTask(
         {"video": TEXT, "question": TEXT},
-        {"choices": NAMES, "long": TEXT, RATE: NUMBER},
+        {"choices": NAMES, "long": TEXT, RATE: NUMBER, "beams": WHOLE},
         _ask,
         ROWS,
+        ("video", "question"),
     ),
     "chat": RequestTask({"videos": NAMES, "questions": TEXTS}, {}, _each(_chat)),
     "recognize": RequestTask(
-        {"video": TEXT, "labels": NAMES}, {"normalise": FLAG, RATE: NUMBER}, _each(_recognize)
+        {"video": TEXT, "labels": NAMES},
+        {"normalise": FLAG, RATE: NUMBER},
+        _recognize,
+        ROWS,
+        ("video",),
     ),
     "locate": RequestTask(
-        {"video": TEXT, "event": TEXT}, {RATE: NUMBER, "long": TEXT}, _locate, ROWS
+        {"video": TEXT, "event": TEXT},
+        {RATE: NUMBER, "long": TEXT},
+        _locate,
+        ROWS,
+        ("video", "event"),
     ),
     "events": RequestTask(
-        {"video": TEXT}, {"start": NUMBER, "end": NUMBER, RATE: NUMBER, "long": TEXT}, _events, ROWS
+        {"video": TEXT},
+        {"start": NUMBER, "end": NUMBER, RATE: NUMBER, "long": TEXT},
+        _events,
+        ROWS,
+        ("video", "start", "end"),
     ),
     "generate": RequestTask(
         {"out": TEXT},
-        {"prompt": TEXT, "seconds": NUMBER, **_DRAWN, "top_k": WHOLE, "top_p": NUMBER}
-        | {RATE: NUMBER, "candidates": WHOLE, "negative": TEXT, "overlap": WHOLE},
-        _each(_generate),
+        {"prompt": TEXT, "seconds": NUMBER, **_DRAWN, RATE: NUMBER, "candidates": WHOLE}
+        | {"overlap": WHOLE},
+        generate_films,
+        FILMS,
+        ("prompt", "seed", "out"),
     ),
     "continue": RequestTask(
         {"video": TEXT, "seconds": NUMBER, "out": TEXT},
         {"prompt": TEXT, **_DRAWN, "overlap": WHOLE, RATE: NUMBER},
-        _each(_continue),
+        continue_films,
+        FILMS,
+        ("video", "prompt", "seed", "out"),
     ),
     "infill": RequestTask(
         {"stills": TEXTS, "out": TEXT},
-        {"times": NUMBERS, "prompt": TEXT, **_DRAWN}
-        | {"context_guidance": NUMBER, "rescale": NUMBER, RATE: NUMBER, "candidates": WHOLE},
-        _each(_infill),
+        {"times": NUMBERS, "prompt": TEXT, **_DRAWN, "context_guidance": NUMBER, RATE: NUMBER}
+        | {"candidates": WHOLE},
+        infill_films,
+        FILMS,
+        ("stills", "times", "prompt", "seed", "out"),
+    ),
+    "write": RequestTask(
+        {"out": TEXT},
+        {"videos": TEXTS, "prompt": TEXT, "seed": WHOLE, "max_new": WHOLE, "temperature": NUMBER}
+        | {"top_k": WHOLE, "top_p": NUMBER, "min_p": NUMBER, "text_temperature": NUMBER}
+        | {RATE: NUMBER, "suffix": TEXT},
+        _each(write_document),
     ),
 }

@@ -86,13 +86,22 @@ def _line(number: int, by: Mapping[str, str], request: Request, found: Request) 
 
 
 def _answer(task: RequestTask, model: Model, requests: Sequence[Request]) -> list[Request]:
-    """Results of some requests: together, or one by one where one of them cannot be answered."""
+    """Results of some requests, in their order; those that are alike are answered together."""
     given = [{key: value for key, value in r.items() if value is not None} for r in requests]
+    found: dict[int, Request] = {}
+    for places in task.alike(given):
+        results = _together(task, model, [given[place] for place in places])
+        found |= zip(places, results, strict=True)
+    return [found[place] for place in range(len(given))]
+
+
+def _together(task: RequestTask, model: Model, requests: Sequence[Request]) -> list[Request]:
+    """Results of requests that are alike, one by one where one of them cannot be answered."""
     try:
-        return [{"result": result} for result in task.answer(model, given)]
+        return [{"result": result} for result in task.answer(model, requests)]
     except (ValueError, OSError) as error:
         if len(requests) > 1:
-            return [found for one in requests for found in _answer(task, model, [one])]
+            return [found for one in requests for found in _together(task, model, [one])]
         return [{"error": " ".join(str(error).split())}]
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from data.clip import Clip
 from lm.chatting import Chat
 from lm.completing import Progress
-from lm.continuing import continue_clip, continue_clips, continue_stream
-from lm.document import Item
+from lm.continuing import continue_clips, continue_stream
+from lm.document import Item, Time
 from lm.drawing import MIN_P, Draw, Sampling
 from lm.generating import Asked, make_clips, make_stream
 from lm.infilling import infill
@@ -41,17 +41,20 @@ class Model(VideoReader):
         seed: int = 0,
         sampling: Sampling | None = None,
         max_new: int | None = None,
-    ) -> list[str | Clip]:
+    ) -> list[str | Time | Clip]:
         """What the model says and shows after some items, of its own choice, to the end.
+
+        Times are seconds of the video before, as the model saw it.
 
         Args:
             items: What is there: `lm.document` items, in order.
             seed: The same seed gives the same document.
             sampling: How to draw; None: words likeliest, codes as trained.
-            max_new: Most new tokens; None: what the context leaves.
+            max_new: Most new tokens, 2 or more; None: what the context leaves.
 
         Raises:
-            ValueError: a model that was not taught to, or items that do not fit the context.
+            ValueError: a model that was not taught to, items that do not fit the context, or no
+                room for a token and the end.
         """
         return write_on(self, items, seed, sampling, max_new)
 
@@ -73,6 +76,7 @@ class Model(VideoReader):
         overlap: int | None = None,
         parallel: int = 1,
         exact: bool = True,
+        rescale: float = 0.0,
     ) -> Clip:
         """A video that shows what the prompt says.
 
@@ -96,13 +100,17 @@ class Model(VideoReader):
                 foretell (`sizes.ahead`).
             exact: Draw them as one by one would; else they do not know of each other, and are
                 quicker.
+            rescale: Share, 0 to 1, of what guidance adds to the spread of scores that is taken
+                back.
 
         Raises:
             ValueError: an empty prompt, or one that does not fit the context, or a model that does
                 not foretell so many codes.
         """
         video = Draw(temperature, top_k, top_p, min_p)
-        sampling = Sampling(video=video, guidance=guidance, parallel=parallel, exact=exact)
+        sampling = Sampling(
+            video=video, guidance=guidance, rescale=rescale, parallel=parallel, exact=exact
+        )
         return self.generate_batch(
             [prompt],
             seconds,
@@ -170,25 +178,29 @@ class Model(VideoReader):
         sampling: Sampling | None = None,
         overlap: int | None = None,
         tokens_per_frame: float | None = None,
+        negative: str | None = None,
     ) -> Clip:
-        """A video with what comes after it, see `lm.continuing.continue_clip`."""
-        rest = prompt, seed, sampling, overlap, tokens_per_frame
-        return continue_clip(self, as_clip(video), seconds, *rest)
+        """A video with what comes after it, see `lm.continuing.continue_clips`."""
+        asked = seconds, [prompt], [seed], sampling, overlap, tokens_per_frame, negative
+        return continue_clips(self, [video], *asked)[0]
 
     def continue_batch(
         self,
         videos: Sequence[Clip | str | Path],
         seconds: float,
-        prompts: Sequence[str | None],
+        prompts: Sequence[str | None] | None = None,
         seeds: Sequence[int] | None = None,
         sampling: Sampling | None = None,
         overlap: int | None = None,
         tokens_per_frame: float | None = None,
+        negative: str | None = None,
     ) -> list[Clip]:
-        """`continue_video` of many by as much, each with its own seed (default 0, 1, ...)."""
-        seeds = list(range(len(videos))) if seeds is None else seeds
-        rest = prompts, seeds, sampling, overlap, tokens_per_frame
-        return continue_clips(self, [as_clip(video) for video in videos], seconds, *rest)
+        """`continue_video` of many, each with its prompt (default none) and seed (0, 1, ...)."""
+        told = [None] * len(videos) if prompts is None else prompts
+        own = range(len(videos)) if seeds is None else seeds
+        return continue_clips(
+            self, videos, seconds, told, own, sampling, overlap, tokens_per_frame, negative
+        )
 
     def continue_stream(
         self,
@@ -199,10 +211,13 @@ class Model(VideoReader):
         sampling: Sampling | None = None,
         overlap: int | None = None,
         tokens_per_frame: float | None = None,
+        negative: str | None = None,
     ) -> Take:
         """The same as it is made: the video, then a clip of each window."""
-        rest = prompt, seed, sampling, overlap, tokens_per_frame
-        return continue_stream(self, as_clip(video), seconds, *rest)
+        clip = as_clip(video)
+        return continue_stream(
+            self, clip, seconds, prompt, seed, sampling, overlap, tokens_per_frame, negative
+        )
 
     def infill(
         self,
@@ -212,22 +227,24 @@ class Model(VideoReader):
         sampling: Sampling | None = None,
         tokens_per_frame: float | None = None,
         candidates: int = 1,
+        negative: str | None = None,
     ) -> Clip:
         """A video of which some frames are given, see `lm.infilling.infill`."""
-        return self.infill_batch(
-            [stills], [prompt], [seed], sampling, tokens_per_frame, candidates
-        )[0]
+        rest = sampling, tokens_per_frame, candidates, negative
+        return self.infill_batch([stills], [prompt], [seed], *rest)[0]
 
     def infill_batch(
         self,
         stills: Sequence[Clip],
-        prompts: Sequence[str | None],
+        prompts: Sequence[str | None] | None = None,
         seeds: Sequence[int] | None = None,
         sampling: Sampling | None = None,
         tokens_per_frame: float | None = None,
         candidates: int = 1,
+        negative: str | None = None,
     ) -> list[Clip]:
-        """`infill` of many, each with its own seed (default 0, 1, ...)."""
-        seeds = list(range(len(stills))) if seeds is None else seeds
+        """`infill` of many, each with its prompt (default none) and seed (default 0, 1, ...)."""
+        told = [None] * len(stills) if prompts is None else prompts
+        own = range(len(stills)) if seeds is None else seeds
         way = sampling or Sampling(guidance=2.0, context_guidance=1.5)
-        return infill(self, stills, prompts, seeds, way, tokens_per_frame, candidates)
+        return infill(self, stills, told, own, way, tokens_per_frame, candidates, negative)

@@ -23,7 +23,7 @@ class Located:
     end: float | None  # seconds; None for a moment
 
     def __str__(self) -> str:
-        return _seconds(self.start, self.end)
+        return stretch(self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Happening:
     text: str
 
     def __str__(self) -> str:
-        return f"{_seconds(self.start, self.end)}: {self.text}"
+        return f"{stretch(self.start, self.end)}: {self.text}"
 
 
 def locate(
@@ -105,5 +105,6 @@ def events(
     return [Happening(str(video), e.start, e.end, e.text) for e in listed]
 
 
-def _seconds(start: float, end: float | None) -> str:
+def stretch(start: float, end: float | None) -> str:
+    """A moment or a stretch of time in words."""
     return f"{start:g} s" if end is None else f"{start:g} to {end:g} s"

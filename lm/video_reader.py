@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self, overload
 
 from data.clip import Event
-from lm.beams import LENGTH_POWER, Beam
+from lm.beams import LENGTH_POWER, Beam, check_beams
 from lm.completing import GREEDY, Progress, complete, search
 from lm.document import Text, Time
 from lm.drawing import Draw
@@ -125,13 +125,30 @@ class VideoReader:
         return self.caption_batch([video], beams=beams)[0]
 
     def captions(
-        self, video: Seen, n: int, *, temperature: float = 0.8, seed: int = 0
+        self,
+        video: Seen,
+        n: int,
+        *,
+        temperature: float = 0.8,
+        seed: int = 0,
+        top_k: int = 0,
+        top_p: float = 1.0,
     ) -> list[str]:
-        """`n` captions of one video, drawn independently."""
+        """`n` captions of one video, drawn independently.
+
+        Args:
+            video: What to caption.
+            n: How many.
+            temperature: How varied they are; 0: the likeliest word at each step.
+            seed: Of the first; the others count on from it.
+            top_k: Likeliest pieces to draw from; 0: all.
+            top_p: Probability mass of the likeliest pieces to draw from; 1: all.
+        """
         if n < 1:
             raise ValueError(f"n={n}: give 1 caption or more")
-        prompts = self._caption_prompts([video]) * n
-        return self._say(prompts, Draw(temperature), seed, None)
+        draw = Draw(temperature, top_k, top_p)
+        draw.warn_of_idle()
+        return self._say(self._caption_prompts([video]) * n, draw, seed, None)
 
     def best_captions(
         self, video: Seen, beams: int = BEAMS, length_power: float = LENGTH_POWER
@@ -168,35 +185,73 @@ class VideoReader:
 
     @overload
     def ask(
-        self, video: Seen, question: str, choices: Sequence[str] = (), long: None = None
+        self,
+        video: Seen,
+        question: str,
+        choices: Sequence[str] = (),
+        long: None = None,
+        beams: int = 1,
     ) -> str: ...
     @overload
     def ask(
         self, video: Seen, question: str, choices: Sequence[str] = (), *, long: str
     ) -> LongAnswer: ...
     def ask(
-        self, video: Seen, question: str, choices: Sequence[str] = (), long: str | None = None
+        self,
+        video: Seen,
+        question: str,
+        choices: Sequence[str] = (),
+        long: str | None = None,
+        beams: int = 1,
     ) -> str | LongAnswer:
         """The answer to a question about a video; the likeliest of `choices` if given.
 
-        long: How to read a video of any length, such as "chunks", see `lm.long.asking`; the answer
-            then says what it took, and where in the video it was found.
+        Args:
+            video: What is asked about.
+            question: What to ask.
+            choices: Possible answers; none: the model's own words.
+            long: How to read a video of any length, such as "chunks", see `lm.long.asking`; the
+                answer then says what it took, and where in the video it was found.
+            beams: As `ask_batch`.
+
+        Raises:
+            ValueError: an empty question, or beams with choices, long or an engine.
         """
+        check_beams(beams, choices=bool(choices), long=long)
         if long is not None:
             return ask_long(self, video, question, choices, long)
         if choices:
             return self.choose(video, question, choices)[0].label
-        return self.ask_batch([video], [question])[0]
+        return self.ask_batch([video], [question], beams=beams)[0]
 
     def ask_batch(
-        self, videos: Sequence[Seen], questions: Sequence[str], *, progress: Progress | None = None
+        self,
+        videos: Sequence[Seen],
+        questions: Sequence[str],
+        *,
+        beams: int = 1,
+        progress: Progress | None = None,
     ) -> list[str]:
-        """An answer to each question about the video at the same place."""
+        """An answer to each question about the video at the same place.
+
+        Args:
+            videos: What is asked about.
+            questions: What to ask, one of each video.
+            beams: Answers kept side by side while the likeliest one for its length is looked for,
+                in torch (lm/beams.py); 1 takes the likeliest word at each step.
+            progress: Called with the number of questions done, chunk by chunk.
+
+        Raises:
+            ValueError: an empty question, or more than one beam with an engine.
+        """
+        check_beams(beams, engine=self.decoder.engine is not None)
         prompts = [
             about_video(self.vocabulary, tokens, "answer", question)
             for tokens, question in zip(self.encode_batch(videos), questions, strict=True)
         ]
-        return self._say(prompts, GREEDY, 0, progress)
+        if beams == 1:
+            return self._say(prompts, GREEDY, 0, progress)
+        return [found[0].text.strip() for found in search(self, prompts, beams, progress=progress)]
 
     def choose(
         self, video: Seen, question: str, choices: Sequence[str], *, normalise: bool = False

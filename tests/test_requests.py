@@ -18,6 +18,7 @@ from data.reading import read_clip
 from data.writing import write_video
 from kinolex import COMMANDS, main
 from lm import requests as lm_requests
+from lm import write_command
 from lm.drawing import Draw, Sampling
 from lm.model import Decoder
 from lm.requests import TASKS, run_requests
@@ -81,6 +82,10 @@ def requests_of(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
             | {"guidance": 3.0, "prompt": "red", "min_p": 0.0},
         ],
         "infill": [{"stills": [str(folder / "0.png")], "out": str(out / "i.gif"), "seed": 1}],
+        "write": [
+            {"out": str(out / "w"), "videos": [clip], "prompt": "red", "suffix": "mkv", "seed": 4}
+            | {"text_temperature": 1.0, "max_new": 60},
+        ],
     }
 
 
@@ -124,6 +129,155 @@ def test_requests_are_answered_as_the_command_does(folder: Path, task: str, tmp_
         assert torch.equal(read_clip(asked[1]["out"]).frames, expected.frames)
     elif task == "infill":
         assert len(read_clip(asked[0]["out"])) == 4
+    elif task == "write":
+        told = write_command.write(
+            tmp_path / "again",
+            folder / "m",
+            [clip],
+            "red",
+            seed=4,
+            max_new=60,
+            text_temperature=1.0,
+            suffix="mkv",
+        )
+        parts = [dict(part) for part in found[0]["result"]]
+        assert parts and len(parts) == len(told)
+        for part, expected in zip(parts, map(asdict, told), strict=True):
+            made = part.pop("clip", None), expected.pop("clip", None)
+            assert part == expected and all(made) == any(made)
+            if made[0]:
+                assert Path(made[0]).parent == tmp_path / "w"
+                assert torch.equal(*(read_clip(path).frames for path in made))
+
+
+def mixed(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
+    """Requests of several settings in turn, one of which cannot be answered."""
+    clips = [str(folder / f"{i}.gif") for i in range(3)]
+    stills = [str(folder / f"{i}.png") for i in range(3)]
+    films = [{"seed": 5 + i % 3, "out": str(out / f"{i}.mkv")} for i in range(6)]
+    words = [{"prompt": "red"}, {}, {"prompt": "it falls"}]
+    ways = [{}, {"guidance": 4.0, "negative": "blue", "temperature": 0.7}]
+    asked = [{**film, **words[i % 3], **ways[i // 2 % 2]} for i, film in enumerate(films)]
+    wrong = {"out": str(out / "wrong.mkv"), "prompt": " "}
+    labels = [["falls", "rises and falls"], "falls, rises"]
+    recognized = [{"video": clips[i % 3], "labels": labels[i // 2 % 2]} for i in range(6)]
+    recognized += [{**recognized[0], "tokens_per_frame": 1.0}, {**recognized[1], "normalise": True}]
+    infilled = [{**each, "stills": [stills[i % 3]]} for i, each in enumerate(asked)]
+    infilled[2] |= {"stills": [stills[0], stills[2]], "times": [0.25, 0.5]}
+    return {
+        "recognize": [*recognized, {**recognized[0], "video": "none.gif"}],
+        "generate": [*asked, wrong],
+        "continue": [
+            {**each, "video": clips[i % 3], "seconds": 0.5}
+            for i, each in enumerate([*asked[:3], wrong, *asked[3:]])
+        ],
+        "infill": [*infilled, {**wrong, "stills": stills[:1]}],
+    }
+
+
+@pytest.mark.parametrize("task", ["recognize", "generate", "continue", "infill"])
+def test_requests_side_by_side_are_answered_as_one_by_one(
+    folder: Path, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def answers(name: str) -> dict[str, Any]:
+        (tmp_path / name).mkdir()
+        asked = mixed(folder, tmp_path / name)[task]
+        source, out = written(tmp_path / f"{name}.in", asked), tmp_path / f"{name}.out"
+        assert run_requests(task, source, out, folder / "m").failed == 1
+        lines = results(out)
+        assert [line["request"] for line in lines] == asked
+        assert [line["line"] for line in lines] == list(range(1, len(asked) + 1))
+        return {json.dumps(line["request"]).replace(name, ""): line for line in lines}
+
+    known = TASKS[task]
+
+    def watched(model: Model, requests: Any) -> list[Any]:
+        found = known.answer(model, requests)
+        sizes.append(len(requests))
+        return found
+
+    monkeypatch.setitem(TASKS, task, replace(known, answer=watched))
+    together = answers("together")
+    assert max(sizes) > 1
+    sizes.clear()
+    monkeypatch.setitem(TASKS, task, replace(known, answer=watched, rows=1))
+    alone = answers("alone")
+    assert max(sizes) == 1 and together.keys() == alone.keys()
+    for line, other in zip(together.values(), alone.values(), strict=True):
+        assert line.get("error") == other.get("error")
+        if task != "recognize" and "result" in line:
+            assert line["result"] == line["request"]["out"]
+            assert torch.equal(*(read_clip(each["result"]).frames for each in (line, other)))
+        elif "result" in line:
+            for one, by_itself in zip(line["result"], other["result"], strict=True):
+                assert one == {
+                    **by_itself,
+                    **{
+                        key: pytest.approx(by_itself[key], abs=1e-4)
+                        for key in ("probability", "log_likelihood")
+                    },
+                }
+
+
+def test_films_are_made_in_parts_that_can_be_held(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def counted(name: str) -> None:
+        made = getattr(Model, name)
+
+        def watched(model: Model, given: list[Any], *rest: Any, **more: Any) -> Any:
+            sizes.append(len(given))
+            return made(model, given, *rest, **more)
+
+        monkeypatch.setattr(Model, name, watched)
+
+    counted("generate_batch")
+    counted("continue_batch")
+    monkeypatch.setattr("lm.film_requests.MAX_FRAMES", 16)  # four films of 4 frames
+    outs = [str(tmp_path / f"{i}.mkv") for i in range(5)]
+    clip = str(folder / "0.gif")
+    for task, request, expected in (
+        ("generate", {}, [4, 1]),
+        ("generate", {"prompt": "red", "candidates": 2}, [2, 2, 1]),
+        ("continue", {"video": clip, "seconds": 0.5}, [2, 2, 1]),
+    ):
+        source = written(tmp_path / "in", [{**request, "out": out} for out in outs])
+        sizes.clear()
+        (tmp_path / "out").unlink(missing_ok=True)
+        assert run_requests(task, source, tmp_path / "out", folder / "m").answered == 5
+        assert sizes == expected
+
+
+def test_a_request_may_read_what_one_before_it_wrote(folder: Path, tmp_path: Path) -> None:
+    first, second, clip = tmp_path / "a.mkv", tmp_path / "b.mkv", str(folder / "0.gif")
+    first.write_bytes((folder / "1.gif").read_bytes())  # of a run before
+    asked = [{"video": clip, "seconds": 0.5, "out": str(first)}]
+    asked += [{"video": str(first), "seconds": 0.5, "out": str(second)}]
+    source = written(tmp_path / "in.jsonl", asked)
+    assert run_requests("continue", source, tmp_path / "out.jsonl", folder / "m").answered == 2
+    model = Model.load(folder / "m")
+    longer = model.continue_video(model.continue_video(clip, 0.5), 0.5)
+    assert torch.equal(read_clip(second).frames, longer.frames)
+
+
+@pytest.mark.parametrize("task", ["continue", "infill"])
+def test_what_a_request_reads_is_not_written_over(folder: Path, task: str, tmp_path: Path) -> None:
+    for name in ("0.gif", "0.png"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    clip, still = str(tmp_path / "0.gif"), str(tmp_path / "0.png")
+    asked = {
+        "continue": {"video": clip, "seconds": 0.5, "out": clip},
+        "infill": {"stills": [still], "out": still},
+    }[task]
+    source = written(tmp_path / "in.jsonl", [asked])
+    assert run_requests(task, source, tmp_path / "out.jsonl", folder / "m").failed == 1
+    assert "is also what is read" in results(tmp_path / "out.jsonl")[0]["error"]
+    for name in ("0.gif", "0.png"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_requests_may_name_a_rate(folder: Path, tmp_path: Path) -> None:

@@ -153,6 +153,26 @@ def test_continuing_streams_what_the_whole_codes_decode_to(
     assert torch.allclose(whole.timestamps, torch.arange(17).double() / 4)
 
 
+def test_continuing_many_is_continuing_each(threes: Model) -> None:
+    """Of clips of one, two and three blocks, of which one or two are read."""
+    luck = torch.Generator().manual_seed(3)
+    frames = torch.randint(0, 256, (4, 6, 3, 16, 24), dtype=torch.uint8, generator=luck)
+    lengths = (6, 2, 5, 3)
+    clips = [Clip.from_frames(frames[i, :n], 4) for i, n in enumerate(lengths)]
+    prompts, seeds = ["a red ball", None, "it falls", None], [4, 5, 6, 5]
+    together = threes.continue_batch(clips, 2.75, prompts, seeds, WAY, 2, negative="blue")
+    for i, film in enumerate(together):
+        alone = threes.continue_video(clips[i], 2.75, prompts[i], seeds[i], WAY, 2, negative="blue")
+        assert torch.equal(film.frames, alone.frames) and len(film) == lengths[i] + 11
+        assert torch.equal(film.timestamps, alone.timestamps)
+        assert (film.captions, film.source) == (alone.captions, alone.source)
+    plain = threes.continue_batch(clips[:2], 0.5)
+    assert torch.equal(plain[1].frames, threes.continue_video(clips[1], 0.5, seed=1).frames)
+    assert threes.continue_batch([], 0.5) == []
+    with pytest.raises(ValueError, match="1 prompts and 2 seeds for 2 videos: give one each"):
+        threes.continue_batch(clips[:2], 0.5, ["a"])
+
+
 def test_bad_overlaps(threes: Model, model: Model) -> None:
     for overlap in (0, 3, -1):
         with pytest.raises(ValueError, match=f"overlap={overlap}: .* share 1 to 2"):

@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from tokenizer.arguments import plain_error
@@ -22,7 +23,9 @@ class Command:
 
     target: str  # "module:function"
     summary: str
-    positional: tuple[str, ...] = ()  # a list parameter among them takes one value or more
+    positional: tuple[
+        str, ...
+    ] = ()  # a list among them takes one value or more, if it has a default any number
     several: tuple[str, ...] = ()  # list or sequence parameters given as `--name A B C`
     takes_argv: bool = False  # LightningCLI commands parse their own arguments
     opens_models: bool = False  # wants `open_model_prior`, which imports from above its package
@@ -49,13 +52,14 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
     for parameter_name in command.positional:
         parameter = signature.parameters[parameter_name]
         annotation, needed = parameter.annotation, parameter.default is parameter.empty
-        is_list = getattr(annotation, "__origin__", None) is list
-        parser.add_argument(
-            parameter_name,
-            type=annotation.__args__[0] if is_list else annotation,
-            nargs="+" if is_list else None if needed else "?",
-            help=documented.get(parameter_name),
-        )
+        is_list = getattr(annotation, "__origin__", None) in (list, Sequence)
+        kind = annotation.__args__[0] if is_list else annotation
+        about_it = documented.get(parameter_name)
+        if is_list and not needed:
+            parser.add_argument(parameter_name, type=kind, nargs="*", default=[], help=about_it)
+            continue
+        how_many = "+" if is_list else None if needed else "?"
+        parser.add_argument(parameter_name, type=kind, nargs=how_many, help=about_it)
     for several in command.several:
         parameter = signature.parameters[several]
         needed = parameter.default is parameter.empty
