@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Quality = Literal["normal", "high"]
 
 _GIF_SHORTEST = 2  # hundredths; players show a shorter frame for a tenth of a second
-_SUFFIXES = (".mp4", ".webm", ".mkv", ".gif", ".apng", ".png")
+SUFFIXES = (".mp4", ".webm", ".mkv", ".gif", ".apng", ".png")
 
 
 def write_video(
@@ -146,8 +146,8 @@ def check_target(path: str | Path) -> None:
         OSError: A place that cannot be written to.
     """
     suffix = Path(path).suffix
-    if suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"{path} has suffix '{suffix}': use one of {' '.join(_SUFFIXES)}")
+    if suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path} has suffix '{suffix}': use one of {' '.join(SUFFIXES)}")
     check_writable(path)
 
 

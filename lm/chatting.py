@@ -50,7 +50,7 @@ class Chat:
         self._prompt(
             [*self.items, shown, ask_of("?")],
             "this video and the shortest question",
-            "show it at fewer tokens a frame, give a shorter clip, or begin anew (forget)",
+            "show it at fewer tokens a frame, give a shorter clip, or begin anew",
         )
         self.items.append(shown)
 
@@ -67,7 +67,7 @@ class Chat:
         prompt = self._prompt(
             items,
             "this question",
-            "ask in fewer words, begin anew (forget), or show videos at fewer tokens a frame",
+            "ask in fewer words, begin anew, or show videos at fewer tokens a frame",
         )
         (answer,) = complete(self.model, [prompt], self.draw, seed)
         assert isinstance(answer, Text)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SEED_STEP = 7_368_787  # between the seeds of two candidates of one prompt
 ROWS = 64  # videos made and ranked side by side
+MOST = 256  # candidates of one prompt
 
 
 def best_of(
@@ -64,9 +65,11 @@ def best_of(
 
 
 def check_candidates(candidates: int) -> None:
-    """Raise ValueError for none."""
+    """Raise ValueError for none, or for more than are held at once."""
     if candidates < 1:
         raise ValueError(f"candidates={candidates}: make at least one video of each prompt")
+    if candidates > MOST:
+        raise ValueError(f"candidates={candidates}: at most {MOST} are made side by side")
 
 
 def keep_best(

@@ -92,7 +92,8 @@ def caption(
 ) -> list[Caption | LongAnswer | Unread]:
     """Say what happens in videos.
 
-    Of several videos those that cannot be read are named, and the exit code is 2.
+    Of several videos those that cannot be read are named, and the exit code is 2; a path where
+    nothing is stops all of it before the first.
 
     Example: kinolex caption clip.mp4 --model runs/demo/model
 

@@ -48,7 +48,7 @@ def rank(
         raise ValueError(f"{labels!r} is one text: give a list of texts to choose from")
     if not labels or len({label.strip() for label in labels} - {""}) < len(labels):
         raise ValueError(
-            f"labels {list(labels)}: give different labels, at least one, none of them empty"
+            f"{list(labels)}: give different labels or choices, at least one, none of them empty"
         )
     ranked: list[list[LabelScore]] = []
     for part in chunks(prompts, max(1, 4 * ROWS // len(labels))):

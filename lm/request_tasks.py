@@ -56,6 +56,7 @@ def _is_text(value: Any) -> bool:
 
 
 TEXT = Kind("a text", _is_text)
+PATH = Kind("a path", lambda value: _is_text(value) and bool(value.strip()))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 NUMBER = Kind("a number", _is_number)
 WHOLE = Kind("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool))
@@ -116,12 +117,18 @@ class RequestTask:
 def _are_chained(requests: Sequence[Request]) -> bool:
     """Whether one of them reads a file, or one in a folder, that another one writes."""
     written = [os.path.realpath(r["out"]) for r in requests if "out" in r]
-    read = [path for r in requests for path in (r.get("video"), *r.get("stills", ())) if path]
+    read = [path for request in requests for path in sources_of(request)]
     return bool(written) and any(
         os.path.commonpath([out, source]) == source
         for source in map(os.path.realpath, read)
         for out in written
     )
+
+
+def sources_of(request: Request) -> list[str]:
+    """The files that a request for a film reads."""
+    video = request.get("video")
+    return [*([] if video is None else [video]), *(request.get("stills") or ())]
 
 
 def _each(answer: Callable[[Model, Request], Any]) -> Answer:
@@ -241,7 +248,7 @@ _DRAWN |= {"parallel": WHOLE, "exact": FLAG, "top_k": WHOLE, "top_p": NUMBER, "r
 _DRAWN |= {"negative": TEXT}
 TASKS = {
     "caption": RequestTask(
-        {"video": TEXT},
+        {"video": PATH},
         {"samples": WHOLE, "temperature": NUMBER, "seed": WHOLE, "beams": WHOLE, "long": TEXT}
         | {RATE: NUMBER, "top_k": WHOLE, "top_p": NUMBER},
         _caption,
@@ -249,7 +256,7 @@ TASKS = {
         ("video",),
     ),
     "ask": RequestTask(
-        {"video": TEXT, "question": TEXT},
+        {"video": PATH, "question": TEXT},
         {"choices": NAMES, "long": TEXT, RATE: NUMBER, "beams": WHOLE},
         _ask,
         ROWS,
@@ -257,28 +264,28 @@ TASKS = {
     ),
     "chat": RequestTask({"videos": NAMES, "questions": TEXTS}, {}, _each(_chat)),
     "recognize": RequestTask(
-        {"video": TEXT, "labels": NAMES},
+        {"video": PATH, "labels": NAMES},
         {"normalise": FLAG, RATE: NUMBER},
         _recognize,
         ROWS,
         ("video",),
     ),
     "locate": RequestTask(
-        {"video": TEXT, "event": TEXT},
+        {"video": PATH, "event": TEXT},
         {RATE: NUMBER, "long": TEXT},
         _locate,
         ROWS,
         ("video", "event"),
     ),
     "events": RequestTask(
-        {"video": TEXT},
+        {"video": PATH},
         {"start": NUMBER, "end": NUMBER, RATE: NUMBER, "long": TEXT},
         _events,
         ROWS,
         ("video", "start", "end"),
     ),
     "generate": RequestTask(
-        {"out": TEXT},
+        {"out": PATH},
         {"prompt": TEXT, "seconds": NUMBER, **_DRAWN, RATE: NUMBER, "candidates": WHOLE}
         | {"overlap": WHOLE},
         generate_films,
@@ -286,14 +293,14 @@ TASKS = {
         ("prompt", "seed", "out"),
     ),
     "continue": RequestTask(
-        {"video": TEXT, "seconds": NUMBER, "out": TEXT},
+        {"video": PATH, "seconds": NUMBER, "out": PATH},
         {"prompt": TEXT, **_DRAWN, "overlap": WHOLE, RATE: NUMBER},
         continue_films,
         FILMS,
         ("video", "prompt", "seed", "out"),
     ),
     "infill": RequestTask(
-        {"stills": TEXTS, "out": TEXT},
+        {"stills": TEXTS, "out": PATH},
         {"times": NUMBERS, "prompt": TEXT, **_DRAWN, "context_guidance": NUMBER, RATE: NUMBER}
         | {"candidates": WHOLE},
         infill_films,
@@ -301,7 +308,7 @@ TASKS = {
         ("stills", "times", "prompt", "seed", "out"),
     ),
     "write": RequestTask(
-        {"out": TEXT},
+        {"out": PATH},
         {"videos": TEXTS, "prompt": TEXT, "seed": WHOLE, "max_new": WHOLE, "temperature": NUMBER}
         | {"top_k": WHOLE, "top_p": NUMBER, "min_p": NUMBER, "text_temperature": NUMBER}
         | {RATE: NUMBER, "suffix": TEXT},

@@ -18,7 +18,7 @@ from typing import Any
 from data.atomic import full_disk_named
 from data.interrupts import CutShort, undivided
 from lm.completing import chunks
-from lm.request_tasks import TASKS, Request, RequestTask
+from lm.request_tasks import TASKS, Request, RequestTask, sources_of
 from lm.tasks import Model
 from tokenizer.identity import weights_hash
 from tokenizer.progress import progress_bar
@@ -107,7 +107,7 @@ def _together(task: RequestTask, model: Model, requests: Sequence[Request]) -> l
 
 def _read(path: Path, task: RequestTask, taken: dict[str, str]) -> Iterator[Request]:
     """Requests, none of which writes a file that is taken; what each takes is put down there."""
-    lines = path.read_bytes().split(b"\n")
+    lines, read = path.read_bytes().split(b"\n"), dict[str, int]()  # by which line first
     for number, line in enumerate(lines[:-1] if not lines[-1].strip() else lines, 1):
         try:
             request = _parsed(line)
@@ -116,6 +116,12 @@ def _read(path: Path, task: RequestTask, taken: dict[str, str]) -> Iterator[Requ
                 by = taken.setdefault(os.path.realpath(request["out"]), mine := f"line {number}")
                 if by != mine:
                     raise ValueError(f"out={request['out']!r} is taken by {by}: give another")
+            for source in sources_of(request):
+                read.setdefault(os.path.realpath(source), number)
+            if "out" in request and (before := read.get(os.path.realpath(request["out"]))):
+                raise ValueError(
+                    f"out={request['out']!r} is what line {before} reads: give another"
+                )
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
         yield request

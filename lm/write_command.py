@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.clip import Clip
-from data.writing import check_target, write_video
+from data.writing import SUFFIXES, check_target, write_video
 from lm.document import Item, Text, Time, Video
 from lm.drawing import MIN_P, Draw, Sampling
 from lm.tasks import Model
@@ -75,6 +75,9 @@ class Writing:
     suffix: str = "mp4"
 
     def __post_init__(self) -> None:
+        if f".{self._suffix.lower()}" not in SUFFIXES:
+            known = " ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
+            raise ValueError(f"suffix={self.suffix!r}: use one of {known}")
         check_target(self._path(1))
         assert self.sampling  # refuses what cannot be drawn by
         if self.prompt is not None and not self.prompt.strip():
@@ -85,9 +88,13 @@ class Writing:
                 "leave it out"
             )
         for video in self.videos:
-            named = re.fullmatch(rf"clip-\d+\.{re.escape(self.suffix)}", video.name)
+            named = re.fullmatch(rf"clip-\d+\.{re.escape(self._suffix)}", video.name)
             if named and video.absolute().parent.resolve() == self.out.resolve():
                 raise ValueError(f"{video} might be written over: give another --out")
+
+    @property
+    def _suffix(self) -> str:
+        return self.suffix.removeprefix(".")
 
     @property
     def sampling(self) -> Sampling:
@@ -95,7 +102,7 @@ class Writing:
         return Sampling(text=Draw(self.text_temperature), video=video)
 
     def _path(self, number: int) -> Path:
-        return self.out / f"clip-{number}.{self.suffix}"
+        return self.out / f"clip-{number}.{self._suffix}"
 
     def run(self, model: Model) -> list[Written]:
         """Have it written."""

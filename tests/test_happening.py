@@ -11,6 +11,7 @@ import torch
 from data.clip import Clip
 from data.writing import write_video
 from lm.document import Time
+from lm.long.answer import TimedText
 from lm.model import Decoder
 from lm.tasks import Model
 from lm.time_commands import Happening, Located, events, locate
@@ -82,7 +83,9 @@ def test_events_of_parts_stand_at_their_seconds(taught: Model, clips: list[Clip]
         ("hierarchy", "times are found by parts"),
         ("aggregate=2", "times are found by parts"),
         ("chunks/vote", "leave out /vote"),
-        ("chunk", "choose one of chunks"),
+        ("chunk", "times are found by parts"),
+        ("", "times are found by parts"),
+        ("keyframes=3", "a whole number of at least 1 may follow chunks"),
     ],
 )
 def test_strategies_that_know_no_times(
@@ -122,3 +125,8 @@ def test_the_commands(taught: Model, clips: list[Clip], tmp_path: Path) -> None:
         locate(video, "it stops", saved, 1, "chunks")
     with pytest.raises(ValueError, match="start=0 with long=chunks"):
         events(video, saved, start=0.0, long="chunks")
+
+
+def test_moments_are_one_second() -> None:
+    assert str(TimedText(1.5, 1.5, "it stops")) == "1.5 s: it stops"
+    assert str(TimedText(1.5, 2.0, "it stops")) == "1.5 to 2 s: it stops"

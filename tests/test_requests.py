@@ -274,8 +274,8 @@ def test_what_a_request_reads_is_not_written_over(folder: Path, task: str, tmp_p
         "infill": {"stills": [still], "out": still},
     }[task]
     source = written(tmp_path / "in.jsonl", [asked])
-    assert run_requests(task, source, tmp_path / "out.jsonl", folder / "m").failed == 1
-    assert "is also what is read" in results(tmp_path / "out.jsonl")[0]["error"]
+    with pytest.raises(ValueError, match="in.jsonl:1: .* is what line 1 reads: give another"):
+        run_requests(task, source, tmp_path / "out.jsonl", folder / "m")
     for name in ("0.gif", "0.png"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
@@ -390,8 +390,9 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path) -> None:
         ("[]", "give an object"),
         ('{"video": "a", "qestion": "b"}', "did you mean 'question'"),
         ('{"video": "a"}', "no question; add it"),
-        ('{"video": 1, "question": "b"}', "video=1: give a text"),
-        ('{"video": null, "question": "b"}', "video=None: give a text"),
+        ('{"video": 1, "question": "b"}', "video=1: give a path"),
+        ('{"video": " ", "question": "b"}', "video=' ': give a path"),
+        ('{"video": null, "question": "b"}', "video=None: give a path"),
         ('{"video": "a", "question": "b", "choices": [1]}', "choices=.* a list of texts"),
         ('{"video": "a", "question": "\\ud800"}', "half of a surrogate pair"),
         ('{"video": "a", "question": "b", "video": "c"}', "key 'video' stands there twice; drop"),
@@ -412,7 +413,7 @@ def test_lines_that_are_no_requests_are_named(
     ("task", "line", "message"),
     [
         ("continue", {"video": "a", "seconds": "1", "out": "b.mp4"}, "seconds='1': give a number"),
-        ("generate", {"out": 5}, "out=5: give a text"),
+        ("generate", {"out": 5}, "out=5: give a path"),
         ("generate", {"out": "a.mp4", "seed": 1.5}, "seed=1.5: give a whole number"),
         ("generate", {"out": "a.mp4", "seed": True}, "seed=True: give a whole number"),
         ("generate", {"out": "a.mp4", "guidance": float("nan")}, "guidance=nan: give a number"),
@@ -584,3 +585,16 @@ def test_results_that_do_not_fit_name_their_file(folder: Path, tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert raised.value.filename == str(out)
     assert run_requests("caption", lines, out, folder / "m").answered == 1
+
+
+def test_what_a_line_before_reads_is_not_written(folder: Path, tmp_path: Path) -> None:
+    """A later line may read what an earlier one writes, but no line writes a source."""
+    clip, new = tmp_path / "clip.mkv", tmp_path / "new.mkv"
+    clip.write_bytes((folder / "0.gif").read_bytes())
+    kept = clip.read_bytes()
+    first = {"video": str(clip), "seconds": 0.5, "out": str(new)}
+    back = {"video": str(new), "seconds": 0.5, "out": str(clip)}
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(ValueError, match=r"in.jsonl:2: out='.*clip.mkv' is what line 1 reads"):
+        run_requests("continue", written(tmp_path / "in.jsonl", [first, back]), out, folder / "m")
+    assert clip.read_bytes() == kept and not new.exists()

@@ -117,7 +117,9 @@ def test_batches_give_what_single_clips_give(model: Model, clips: list[Clip]) ->
 def test_choices_bound_the_answer(model: Model, clips: list[Clip]) -> None:
     assert model.ask(clips[0], "what colour is it?", ["pink", "mauve"]) in ("pink", "mauve")
     for labels in (["a", "a"], ["a", " a"], ["", "a"], [" "]):
-        with pytest.raises(ValueError, match="different labels, at least one, none of them empty"):
+        with pytest.raises(
+            ValueError, match="different labels or choices, at least one, none of them empty"
+        ):
             model.recognize(clips[0], labels)
 
 
@@ -330,6 +332,8 @@ def test_of_candidates_the_likeliest_is_kept_and_the_first_is_the_single_one(mod
         model.generate_batch(prompts, seeds=[seed + SEED_STEP * k for seed in seeds])
         for k in range(3)
     ]
+    with pytest.raises(ValueError, match="candidates=999: at most 256 are made side by side"):
+        model.generate_batch(prompts, seeds=seeds, candidates=999)
     kept = model.generate_batch(prompts, seeds=seeds, candidates=3)
     for row, prompt in enumerate(prompts):
         made = [films[row] for films in singles]

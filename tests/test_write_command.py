@@ -165,8 +165,11 @@ def test_bad_settings_are_told_before_the_model_is_read(
     taught: Model, saved: Path, clips: list[Clip], tmp_path: Path
 ) -> None:
     nobody, out = tmp_path / "nobody", tmp_path / "o"
-    with pytest.raises(ValueError, match="suffix '.avi': use one of"):
+    with pytest.raises(ValueError, match="suffix='avi': use one of mp4 webm"):
         write(out, nobody, suffix="avi")
+    assert Writing(out, suffix=".gif") != Writing(out, suffix="gif")
+    with pytest.raises(ValueError, match=r"clip-3.mkv might be written over"):
+        Writing(out, [out / "clip-3.mkv"], suffix=".mkv")
     with pytest.raises(ValueError, match="prompt is empty"):
         write(out, nobody, prompt=" ")
     with pytest.raises(ValueError, match="temperature=-1: give 0"):

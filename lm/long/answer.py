@@ -28,6 +28,8 @@ class TimedText:
     text: str
 
     def __str__(self) -> str:
+        if self.end == self.start:  # a moment
+            return f"{self.start:g} s: {self.text}"
         return f"{self.start:g} to {self.end:g} s: {self.text}"
 
 

@@ -8,6 +8,7 @@ about times. Knows no pixels.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -99,9 +100,10 @@ def events_long(model: VideoReader, video: Seen, long: str = "chunks") -> LongAn
 
 def _parts(model: VideoReader, video: Seen, long: str) -> Iterable[Part]:
     check_taught(model)
-    way = Long.parse(long)
-    if way.name not in BY_PARTS:
+    name = re.match("[^=/]*", long.strip())
+    if name is None or name.group() not in BY_PARTS:
         raise ValueError(f"long={long!r}: times are found by parts, with {', '.join(BY_PARTS)}")
+    way = Long.parse(long)
     if way.how is not None:
         raise ValueError(f"long={long!r}: leave out /{way.how}: the likeliest part is believed")
     footage = way.footage(video, model)
