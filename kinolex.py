@@ -10,12 +10,14 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.interrupts import ending_interrupts
 from tokenizer.command_line import (
     Command,
     build_parser,
@@ -216,8 +218,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when all of it worked; 2 when the user must mend something, which stderr says in a line,
-        also where the rest of what was asked was done; 130 when interrupted, also where what a
-        training had learned by then, or what a film had of frames, was kept.
+        also where the rest of what was asked was done; 130 when interrupted by Ctrl-C and 143 by
+        SIGTERM (130 by either where a training was ended and kept), also where what a film had of
+        frames was kept.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -232,6 +235,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _one_line_warning
     if isinstance(sys.stdout, io.TextIOWrapper):  # a result is not lost to a terminal's alphabet
         sys.stdout.reconfigure(errors="backslashreplace")
+    with ending_interrupts() as ending:
+        code = _coded(name, rest, debug)
+    return 128 + signal.SIGTERM if ending.came else code
+
+
+def _coded(name: str, rest: list[str], debug: bool) -> int:
+    """Run a command; its exit code, and on standard error why it is not 0."""
     try:
         return _run(name, COMMANDS[name], rest)
     except KeyboardInterrupt as interrupt:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.errors import VideoError
 from lm.beams import check_beams
@@ -81,7 +82,7 @@ def caption(
     videos: list[Path],
     model: Path,
     samples: int = 1,
-    temperature: float = 0.8,
+    temperature: float | None = None,
     seed: int = 0,
     beams: int | None = None,
     long: str | None = None,
@@ -101,7 +102,7 @@ def caption(
         videos: Videos, GIFs, images or folders of images.
         model: Folder of a model.
         samples: Captions of each; more than one are drawn at random.
-        temperature: How varied drawn captions are; 0 for the likeliest.
+        temperature: How varied drawn captions are, 0.8 if left out; 0 for the likeliest.
         seed: Of drawn captions.
         beams: Captions kept side by side while the likeliest one for its length is looked for; 1
             takes the likeliest word at each step. If left out 4, or 1 with long or an engine.
@@ -120,7 +121,7 @@ def caption(
         raise ValueError(f"beams={beams} goes with neither samples, long nor engine: leave it out")
     if long is not None and samples > 1:
         raise ValueError(f"samples={samples} with long={long}: leave one of them out")
-    check_drawn(samples, top_k, top_p)
+    drawn = drawn_by(samples, temperature, top_k, top_p)
     check_rate(long, tokens_per_frame)
     loaded, results = Model.load(model, engine), []
     for video in videos:
@@ -137,14 +138,7 @@ def caption(
                 if samples == 1:
                     texts = [loaded.caption(seen, beams=beams)]
                 else:
-                    texts = loaded.captions(
-                        seen,
-                        samples,
-                        temperature=temperature,
-                        seed=seed,
-                        top_k=top_k,
-                        top_p=top_p,
-                    )
+                    texts = loaded.captions(seen, samples, seed=seed, **drawn)
             except VideoError as error:
                 if len(videos) == 1:
                     raise
@@ -156,15 +150,23 @@ def caption(
     return results
 
 
-def check_drawn(samples: int, top_k: int, top_p: float) -> None:
-    """Raise ValueError where cut-offs are given and nothing is drawn, or for one that is none."""
-    Draw(top_k=top_k, top_p=top_p)
-    for name, value, is_set in (("top_k", top_k, top_k > 0), ("top_p", top_p, top_p < 1)):
-        if is_set and samples == 1:
+def drawn_by(samples: int, temperature: float | None, top_k: int, top_p: float) -> dict[str, Any]:
+    """How `captions` draws: what is said of it.
+
+    Raises:
+        ValueError: something is said and nothing is drawn, or it is no way to draw.
+    """
+    said = {"temperature": temperature is not None, "top_k": top_k > 0, "top_p": top_p < 1}
+    values = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    drawn = {name: value for name, value in values.items() if value is not None}
+    Draw(**drawn)
+    for name, is_said in said.items():
+        if is_said and samples == 1:
             raise ValueError(
-                f"{name}={value:g} is for captions that are drawn: give samples=2 or more, or "
-                "leave it out"
+                f"{name}={values[name]:g} is for captions that are drawn: give samples=2 or more, "
+                "or leave it out"
             )
+    return drawn
 
 
 def ask(

@@ -5,6 +5,7 @@ Which stage a step is in follows from the step alone, as its documents do. Knows
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence as List
 from dataclasses import dataclass, replace
 
@@ -75,6 +76,7 @@ class Curriculum:
         self.corpus, self.num_steps = corpus, num_steps
         self.last = Documents(corpus, mixture, context=context, seed=seed)
         self.stages: list[tuple[float, Documents]] = []
+        films = mixture.film_full is None or not mixture.rates or mixture.generate > 0
         for stage in stages:
             some = mixture
             if stage.rates:
@@ -82,7 +84,15 @@ class Curriculum:
             if stage.generate is not None:
                 some = replace(some, generate=stage.generate)
             limit = min(context, stage.tokens or context)
+            films = films or (some.film_full is not None and some.generate > 0)
             self.stages.append((stage.until, Documents(corpus, some, context=limit, seed=seed)))
+
+        if not films:
+            warnings.warn(
+                f"mixture.film_full={mixture.film_full} has no effect: no document has a video "
+                "after its caption, as generate is 0",
+                stacklevel=2,
+            )
 
     def draw(self, step: int, indices: List[int], first: int = 0) -> list[Sequence]:
         """As `Documents.draw`.

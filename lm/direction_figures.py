@@ -54,7 +54,10 @@ def direction_figures(
         _unconditional(model, num_films, free, seed, tokens_per_frame, tally)
         if "talk" in model.taught:
             _documents(model, num_films, free, seed, tally)
-    return [_figure(tally, name, chances) for name in sorted(tally.totals)]
+    return [
+        tally.figure(name, chance=chances.share(name) if name in chances.totals else None)
+        for name in sorted(tally.totals)
+    ]
 
 
 def _choices(
@@ -148,16 +151,3 @@ def _agree(film: Clip, caption: str, tally: Tally, name: str) -> None:
     if names_things:
         slots = f"{name}/slots"
         tally.add(slots, own.rights[slots][0], own.totals[slots][0])
-
-
-def _figure(tally: Tally, name: str, chances: Tally) -> Figure:
-    low, high = tally.interval(name)
-    chance = chances.share(name) if name in chances.totals else None
-    return Figure(
-        name.replace("/", "_"),
-        tally.share(name),
-        tally.count(name),
-        chance=chance,
-        low=low,
-        high=high,
-    )

@@ -121,22 +121,13 @@ def evaluate(
 def _figure(
     name: str, tally: Tally, bounds: Tally, table: dict[str, tuple[float | None, float | None]]
 ) -> Figure:
-    low, high = tally.interval(name)
     chance, majority = table.get(name, (None, None))
     bound = name.replace("caption/", "generation/")
     if name.startswith(BEST):
         bound = f"generation/{name.split('/')[1]}"
         chance, majority = table.get(bound, (None, None))
-    return Figure(
-        name=name.replace("/", "_"),
-        value=tally.share(name),
-        n=tally.count(name),
-        chance=chance,
-        majority=majority,
-        ceiling=bounds.share(bound) if bound in bounds.totals else None,
-        low=low,
-        high=high,
-    )
+    ceiling = bounds.share(bound) if bound in bounds.totals else None
+    return tally.figure(name, chance=chance, majority=majority, ceiling=ceiling)
 
 
 def _amount(clips: Sequence[Clip], num_films: int, times: int) -> int:

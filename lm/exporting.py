@@ -7,6 +7,7 @@ text alone. Knows weights and names. Knows no stream grammar, and no codec goes 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,15 @@ def export_model(decoder: Decoder, vocabulary: Vocabulary, out: Path) -> Exporte
             "model_max_length": config.context,
             "clean_up_tokenization_spaces": False,
         }
-    write_atomically(out / "model.safetensors", save(weights, {"format": "pt"}))
-    for name, content in files.items():
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(out / name, text.encode())
+    try:
+        write_atomically(out / "model.safetensors", save(weights, {"format": "pt"}))
+        for name, content in files.items():
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            write_atomically(out / name, text.encode())
+    except OSError:
+        with suppress(OSError):  # where nothing could be written no folder is left either
+            out.rmdir()
+        raise
     return ExportedModel(
         out=str(out),
         architecture=files["config.json"]["architectures"][0],

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from data.clip import Clip, Question
+from lm.figures import Figure
 
 BOOTSTRAPS = 1000
 READERS = {"doom": "data.doom", "babyai": "data.babyai"}  # worlds whose truth names slots
@@ -45,6 +46,26 @@ class Tally:
         shares = rights[drawn].sum(1) / np.maximum(totals[drawn].sum(1), 1e-9)
         low, high = np.quantile(shares, (0.025, 0.975))
         return float(low), float(high)
+
+    def figure(
+        self,
+        name: str,
+        chance: float | None = None,
+        majority: float | None = None,
+        ceiling: float | None = None,
+    ) -> Figure:
+        """The share with its count and interval, beside what it must be read beside."""
+        low, high = self.interval(name)
+        return Figure(
+            name.replace("/", "_"),
+            self.share(name),
+            self.count(name),
+            chance=chance,
+            majority=majority,
+            ceiling=ceiling,
+            low=low,
+            high=high,
+        )
 
 
 def judge_caption(text: str, clip: Clip, tally: Tally, prefix: str) -> None:

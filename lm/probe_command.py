@@ -15,7 +15,7 @@ import torch
 from data.atomic import check_writable
 from data.clip import Clip
 from lm.corpus import label_of
-from lm.figures import Evaluation, Figure, write_results
+from lm.figures import Evaluation, write_results
 from lm.judging import Tally
 from lm.learning import make_decoder
 from lm.model import Decoder, Sizes
@@ -149,19 +149,9 @@ def probe_states(
             head = fit_head(learned, known, len(classes), pooling, fitting, tick)
             tally = Tally()
             for right in marks_of(head, measured, wanted):
-                tally.add("right", right)
-            low, high = tally.interval("right")
-            figures.append(
-                Figure(
-                    name=f"{name}_{pooling}",
-                    value=tally.share("right"),
-                    n=len(test.videos),
-                    chance=1 / len(classes),
-                    majority=majority,
-                    low=low,
-                    high=high,
-                )
-            )
+                tally.add(f"{name}_{pooling}", right)
+            guess = 1 / len(classes)
+            figures.append(tally.figure(f"{name}_{pooling}", chance=guess, majority=majority))
     protocol = {
         "clips": len(fresh.videos),
         "left_out": len(train.videos) - len(fresh.videos),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lm.commands import check_drawn, split
+from lm.commands import drawn_by, split
 from lm.document import Time
 from lm.film_requests import (
     FILMS,
@@ -145,7 +145,7 @@ def _captions(
     model: Model,
     video: str,
     samples: int = 1,
-    temperature: float = 0.8,
+    temperature: float | None = None,
     seed: int = 0,
     beams: int | None = None,
     long: str | None = None,
@@ -158,14 +158,13 @@ def _captions(
         raise ValueError(f"samples={samples}, beams={beams}: give 1 or more")
     if (samples > 1) + ((beams or 1) > 1) + (long is not None) > 1:
         raise ValueError("samples, beams and long go one at a time: leave the others out")
-    check_drawn(samples, top_k, top_p)
+    drawn = drawn_by(samples, temperature, top_k, top_p)
     if long is not None:
         check_rate(long, tokens_per_frame)
         return _said(model.caption(video, long))
     seen = model.encode(video, tokens_per_frame)
     if samples > 1:
-        drawn = {"temperature": temperature, "seed": seed, "top_k": top_k, "top_p": top_p}
-        return model.captions(seen, samples, **drawn)
+        return model.captions(seen, samples, seed=seed, **drawn)
     return model.caption(seen, beams=beams)
 
 

@@ -57,7 +57,7 @@ def time_figures(
         tally.add("events/precision", right, len(events))
     words = Counter(truth.text for truth in truths).most_common(1)[0][1] / len(truths)
     figures = [
-        _share(tally, name, words if name == "describe/exact" else None)
+        tally.figure(name, majority=words if name == "describe/exact" else None)
         for name in sorted(tally.totals)
     ]
     return [*_located(found, truths), *figures]
@@ -85,7 +85,7 @@ def _located(found: Sequence[Time], truths: Sequence[Event]) -> list[Figure]:
             high=float(high),
             unit="s",
         ),
-        _share(tally, "locate/right", guess.share("locate/right")),
+        tally.figure("locate/right", majority=guess.share("locate/right")),
     ]
 
 
@@ -107,15 +107,3 @@ def matched(events: Sequence[Event], truths: Sequence[Event]) -> int:
                 left.remove(event)
                 break
     return len(events) - len(left)
-
-
-def _share(tally: Tally, name: str, majority: float | None) -> Figure:
-    low, high = tally.interval(name)
-    return Figure(
-        name.replace("/", "_"),
-        tally.share(name),
-        tally.count(name),
-        majority=majority,
-        low=low,
-        high=high,
-    )

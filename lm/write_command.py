@@ -123,7 +123,7 @@ class Writing:
         clips = 0
         for part in said:
             if isinstance(part, str):
-                found.append(WrittenText(part))
+                found.append(WrittenText(part.strip()))  # one that was cut begins with a space
             elif isinstance(part, Time):
                 found.append(WrittenTime(part.start, part.end))
             else:

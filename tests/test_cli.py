@@ -193,6 +193,15 @@ def test_a_training_that_was_ended_stops_the_commands_after_it(monkeypatch) -> N
         assert main(["fit"]) == code
 
 
+@pytest.mark.parametrize("words", [["--video", ""], ["--video="], ["--model", ""]])
+def test_a_path_that_is_empty_is_no_folder(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--duration", "1", *words]) == 2
+    name = words[0].rstrip("=")
+    assert f"{name} is empty: give a path, or . for the folder" in capsys.readouterr().err
+
+
 def test_load_names_what_it_did_not_find(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-model"):
         kinolex.load(tmp_path / "no-such-model")

@@ -42,7 +42,9 @@ def test_stages_follow_each_other(corpus: Corpus, vocabulary: Vocabulary) -> Non
 
 def test_a_stage_has_its_own_share_of_films(corpus: Corpus, vocabulary: Vocabulary) -> None:
     stages = (Stage(until=0.5, generate=1.0, rates=(1,)), Stage(until=0.75, rates=(1,)))
-    documents = Curriculum(corpus, Mixture(rates=(2,), generate=0.0, film_full=5), stages, 4)
+    mixture = Mixture(rates=(2,), generate=0.0, film_full=5)
+    with pytest.warns(UserWarning, match="film_full=5 has no effect: no document has a video"):
+        documents = Curriculum(corpus, mixture, stages, 4)
     everyone = list(range(len(corpus)))
     for step, films in enumerate([True, True, False, False]):
         read = [Grammar(vocabulary).read(s.ids.tolist()) for s in documents.draw(step, everyone)]

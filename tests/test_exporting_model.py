@@ -65,6 +65,19 @@ def test_without_qk_norm_it_is_a_llama(
         assert (theirs(ids).logits - plain.logits(plain(ids))).abs().max() < 1e-4
 
 
+def test_a_full_disk_leaves_no_empty_folder(
+    decoder: Decoder, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lm.exporting.write_atomically", full)
+    plain = lively(decoder, tied=False)
+    with pytest.raises(OSError, match="No space left"):
+        export_model(plain, vocabulary, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_with_places_is_refused(
     decoder: Decoder, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:

@@ -465,6 +465,8 @@ def test_chunks_of_a_model_are_its_answers_to_each_part(model: Model) -> None:
 
 
 def test_chunks_longer_than_the_models_clips_are_told(model: Model) -> None:
+    with pytest.raises(ValueError, match="chunks=400: .* codes, .* tokens: give 4, as long as"):
+        model.ask(noise(22), "what colour is it?", long="chunks=400")
     with pytest.warns(UserWarning, match="chunks=8: the model's clips have 4 frames"):
         model.ask(noise(22), "what colour is it?", long="chunks=8")
 

@@ -331,11 +331,15 @@ def test_a_strategy_that_is_none_spoils_its_own_request_alone(folder: Path, tmp_
     assert found[0]["result"]["readings"] == 1 and isinstance(found[2]["result"], str)
 
 
-@pytest.mark.parametrize("task", ["caption", "ask"])
+@pytest.mark.parametrize(
+    ("task", "number", "code"), [("caption", signal.SIGINT, 130), ("ask", signal.SIGTERM, 143)]
+)
 def test_an_interrupted_run_leaves_whole_lines_and_goes_on(
     folder: Path,
     tmp_path: Path,
     task: str,
+    number: signal.Signals,
+    code: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -351,12 +355,12 @@ def test_an_interrupted_run_leaves_whole_lines_and_goes_on(
     def stopping(*given: Any) -> list[dict[str, Any]]:
         calls.append(given)
         if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return answer(*given)
 
     with monkeypatch.context() as patch:
         patch.setattr(lm_requests, "_answer", stopping)
-        assert main([*words, "--out", str(out)]) == 130
+        assert main([*words, "--out", str(out)]) == code
     assert f"interrupted; 2 of 5 results are in {out}" in capsys.readouterr().err
     assert [line["line"] for line in results(out)] == [1, 2] and out.read_bytes()[-1:] == b"\n"
     assert main([*words, "--out", str(out)]) == main([*words, "--out", str(whole)]) == 0

@@ -167,6 +167,7 @@ def test_cut_offs_of_captions(
     for cut, message in (
         (["--top-k", "1"], "top_k=1 is for captions that are drawn: give samples=2"),
         (["--top-p", "0.5"], "top_p=0.5 is for captions that are drawn: give samples=2"),
+        (["--temperature", "0.8"], "temperature=0.8 is for captions that are drawn"),
         (["--samples", "2", "--top-k", "-1"], "top_k=-1: give 0 (all)"),
     ):
         assert main([*words, *cut]) == 2

@@ -75,7 +75,7 @@ def memory(seen: profile) -> tuple[list[int], list[int]]:
     whatever an earlier profile of the process saw there, so that the plain sum of events
     depends on what else has run.
     """
-    assert seen.profiler is not None
+    assert seen.profiler is not None and seen.profiler.kineto_results is not None
     tree, events = list(seen.profiler.kineto_results.experimental_event_tree()), []
     while tree:
         event = tree.pop()

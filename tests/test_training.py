@@ -136,19 +136,22 @@ def test_a_killed_run_goes_on_from_its_checkpoint_as_if_nothing_had_been(
     assert whole.codec_id == resumed.codec_id
 
 
-def test_ctrl_c_finishes_the_step_saves_and_exports(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_finishes_the_step_saves_and_exports(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     class Interrupting(Clock):
         def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
             super().on_train_batch_start(trainer, *args)
             if trainer.global_step == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tokenizer.fitting.Clock", Interrupting)
         report = run(tmp_path)
     assert not report.finished and report.steps == 3
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 3
     assert run(tmp_path, "--ckpt_path=last").steps == 6

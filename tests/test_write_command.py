@@ -46,12 +46,12 @@ def told(taught: Model, clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> l
     """What comes of a document of every kind of item."""
     videos = [taught.encode(clip) for clip in clips[:2]]
     items = [Text("caption", "a red ball"), Video(videos[0]), Time(0.25, 0.75)]
-    items += [Text("event", "it falls"), Nothing(), Time(0.5), Video(videos[1])]
+    items += [Text("event", " it falls"), Nothing(), Time(0.5), Video(videos[1])]
     monkeypatch.setattr(
         "lm.interleaving.continue_streams", lambda *_, **__: [Ended([Task("talk"), *items])]
     )
     clips = taught.codec.decode_batch(videos)
-    return ["a red ball", clips[0], Time(0.25, 0.75), "it falls", Time(0.5), clips[1]]
+    return ["a red ball", clips[0], Time(0.25, 0.75), " it falls", Time(0.5), clips[1]]
 
 
 def test_times_are_among_what_is_written(taught: Model, told: list[Any]) -> None:

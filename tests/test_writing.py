@@ -16,7 +16,7 @@ from PIL import Image
 
 from data.atomic import atomic_path
 from data.clip import Clip
-from data.interrupts import CutShort, undivided
+from data.interrupts import CutShort, ending_interrupts, undivided
 from data.muxing import Encoding, Film, mux
 from data.reading import read_clip
 from data.writing import encode_gif, encode_png, sheet, write_film, write_video
@@ -200,17 +200,32 @@ def test_a_film_cut_short_before_its_first_frame_leaves_what_was_there(tmp_path,
     assert path.read_bytes() == b"of before" and list(tmp_path.iterdir()) == [path]
 
 
-def test_an_interrupt_waits_for_what_it_may_not_divide():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_what_it_may_not_divide(number):
     done = []
 
     def work():
         with undivided():
-            os.kill(os.getpid(), signal.SIGINT)
-            done.append(signal.getsignal(signal.SIGINT))
+            os.kill(os.getpid(), number)
+            done.append(signal.getsignal(number))
 
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert len(done) == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with ending_interrupts() as ending:
+        before = signal.getsignal(number)
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert len(done) == 1 and signal.getsignal(number) == before != done[0]
+        assert ending.came == (number == signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_sigterm_ends_a_worker_that_inherited_its_handler():
+    with ending_interrupts() as ending:
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM and not ending.came
 
 
 def test_figures_that_cannot_be_written_are_printed(tmp_path, capsys):

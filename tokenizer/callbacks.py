@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -174,7 +175,7 @@ class FiniteGuard(Callback):
 class LastCheckpoint(Callback):
     """Keeps `last.ckpt`: every so many steps, at the end, and on Ctrl-C once the step is done.
 
-    A second Ctrl-C stops at once.
+    A second Ctrl-C stops at once. SIGTERM, as batch systems send it before they kill, is the same.
 
     Args:
         folder: Where `last.ckpt` goes: a file, or a folder where a strategy saves shards.
@@ -187,21 +188,17 @@ class LastCheckpoint(Callback):
         self.path = folder / "last.ckpt"
         self.every = every
         self.interrupted = False
-        self._previous: Any = None
+        self._previous: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        try:
-            self._previous = signal.signal(signal.SIGINT, self._on_signal(trainer))
-        except ValueError:  # not the main thread: Ctrl-C is not ours to catch
-            self._previous = None
+        with suppress(ValueError):  # not the main thread: Ctrl-C is not ours to catch
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._stop)
 
-    def _on_signal(self, trainer: Trainer) -> Any:
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        return stop
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         if not ends_step(trainer, args[-1]):
@@ -218,9 +215,10 @@ class LastCheckpoint(Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        for number, handler in self._previous.items():
+            if handler is not None:  # None: set by what is not Python
+                signal.signal(number, handler)
+        self._previous = {}
 
     def _save(self, trainer: Trainer) -> None:
         partial = self.path.with_suffix(".partial")

@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tokenizer.arguments import plain_error
@@ -89,9 +90,18 @@ def build_parser(name: str, command: Command, function: Any) -> Any:
 
 
 def with_values(argv: list[str], function: Any) -> list[str]:
-    """`--strict` alone as `--strict=true`: a switch may stand without a value."""
+    """`--strict` alone as `--strict=true`: a switch may stand without a value.
+
+    Raises:
+        ValueError: a path that is empty, as of a variable that is not set: it is no folder to fill.
+    """
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     switches = {f"--{p.name}" for p in parameters if p.annotation is bool}
+    paths = {f"--{p.name}" for p in parameters if p.annotation in (Path, Path | None)}
+    for word, after in itertools.pairwise([*argv, "--"]):
+        name, equals, value = word.partition("=")
+        if name in paths and not (value if equals else after):
+            raise ValueError(f"{name} is empty: give a path, or . for the folder you are in")
     return [
         f"{word}=true" if word in switches and after not in ("true", "false") else word
         for word, after in itertools.pairwise([*argv, "--"])

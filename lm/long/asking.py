@@ -93,6 +93,13 @@ class Long:
             return Footage(video, model.codec, framing, block, chained=True)
         frames = framing.max_frames
         if self.name in ("chunks", "overlap") and self.amount is not None:
+            codes = -(-self.amount // block) * framing.max_block_tokens
+            if codes >= model.decoder.config.context:
+                raise ValueError(
+                    f"{self.name}={self.amount}: so many frames take {codes:,} codes, the model's "
+                    f"context is {model.decoder.config.context:,} tokens: give {frames}, as long "
+                    "as its clips, or leave the number out"
+                )
             if self.amount > frames:
                 warnings.warn(
                     f"{self.name}={self.amount}: the model's clips have {frames} frames, of more "
