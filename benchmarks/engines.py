@@ -1,4 +1,4 @@
-"""Tokens a second of engines: torch, llama.cpp with several weights, and transformers' `generate`.
+"""Tokens a second of engines: torch and llama.cpp with several weights, transformers' `generate`.
 
     python benchmarks/engines.py --sizes S M --rows 1 8
 
@@ -152,6 +152,8 @@ def measure(size: str, rows: list[int], tokens: int, repeats: int) -> None:
         "transformers f32": (theirs(decoder, torch.float32), 4.0),
         "transformers bf16": (theirs(decoder, torch.bfloat16), 2.0),
         "torch f32": (ours(decoder, vocabulary, "torch"), 4.0),
+        "torch:bf16": (ours(decoder, vocabulary, "torch:bf16"), 2.0),
+        "torch:int8": (ours(decoder, vocabulary, "torch:int8"), 1.0),
     }
     for weights, each in BYTES.items():
         name = f"llama.cpp:{weights}"

@@ -4,6 +4,8 @@ Captions after held-out clips, and codes of these clips after their captions, re
 with 95 % bootstrap intervals over clips of how much more it is than with float32.
 
     python benchmarks/weights_loss.py --model runs/demo/model --source scenes:easy
+
+`--engines` takes those of llama.cpp, too, for models that they can run (docs/engine.md).
 """
 
 from __future__ import annotations
@@ -16,21 +18,19 @@ import torch
 import torch.nn.functional as F
 
 from lm.document import Document, Task, Text, Video
-from lm.quantized import Bf16, Int8
-from lm.sampling import prefill
+from lm.engine import Engine, Reading, open_engine
+from lm.sampling import OwnReading
 from lm.sequence import TEXT, VIDEO, Sequence, write
-from lm.step import Plain, Step
 from lm.tasks import Model
 from lm.watching import open_known
 
 Sums = np.ndarray
-
-
+Found = dict[int, Sums]  # by modality
 DRAWS = 10_000  # of the bootstrap
 
 
 @torch.inference_mode()
-def losses(model: Model, step: Step, sequences: list[tuple[int, Sequence]]) -> dict[int, Sums]:
+def losses(model: Model, engine: Engine | None, sequences: list[tuple[int, Sequence]]) -> Found:
     """Nats of each document's own modality; codes among codes, all else among all else.
 
     Returns:
@@ -39,16 +39,21 @@ def losses(model: Model, step: Step, sequences: list[tuple[int, Sequence]]) -> d
     start, total = model.vocabulary.video_start, len(model.vocabulary)
     sums: dict[int, list[tuple[float, int]]] = {TEXT: [], VIDEO: []}
     for wanted, sequence in sequences:
-        ids, slots, nats, tokens = sequence.ids, sequence.slots, 0.0, 0
-        cache, hidden = prefill(model.decoder, [([int(ids[0])], [0])], room=len(ids))
+        ids, slots = sequence.ids.tolist(), sequence.slots.tolist()
+        first, nats, tokens = [(ids[:1], [0])], 0.0, 0
+        if engine is None:
+            reading: Reading = OwnReading(model.decoder, first, room=len(ids))
+        else:
+            reading = engine.read(first, room=len(ids))
         for place in range(1, len(ids)):
-            token, kind = int(ids[place]), int(sequence.modality[place])
+            kind = int(sequence.modality[place])
             low, high = (start, total) if kind == VIDEO else (0, start)
             if kind == wanted:
-                logits = step.scores(hidden, low, high).float()
-                nats += float(F.cross_entropy(logits, torch.tensor([token - low])))
-                tokens += 1
-            hidden = step.read(ids[place : place + 1], slots[place : place + 1], cache)
+                wrong = F.cross_entropy(
+                    reading.scores(low, high)[0], torch.tensor(ids[place] - low)
+                )
+                nats, tokens = nats + float(wrong), tokens + 1
+            reading.push(ids[place : place + 1], slots[place : place + 1])
         sums[wanted].append((nats, tokens))
     return {kind: np.array(found) for kind, found in sums.items()}
 
@@ -69,6 +74,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--source", default="scenes:easy")
     parser.add_argument("--clips", type=int, default=16)
+    parser.add_argument("--engines", nargs="+", default=["torch:bf16", "torch:int8"])
     given = parser.parse_args()
     model = Model.load(given.model)
     source = open_known(model.framing, given.source, split="heldout", num_clips=given.clips)
@@ -79,12 +85,13 @@ def main() -> None:
         filmed = Document.of(Task("film"), caption, video)
         for kind, document in ((TEXT, watched), (VIDEO, filmed)):
             sequences.append((kind, write(document, model.vocabulary)))
-    plain: dict[int, Sums] = {}
-    for name, product in (("float32", Plain), ("bf16", Bf16), ("int8", Int8)):
-        found = losses(model, Step(model.decoder, product), sequences)
+    plain: Found = {}
+    for name in ("torch", *given.engines):
+        engine = open_engine(name, model.decoder, model.vocabulary)
+        found = losses(model, engine, sequences)
         plain = plain or found
         for kind, what in ((TEXT, "text"), (VIDEO, "codes")):
-            print(f"{name:8} {what:5} {more(found[kind], plain[kind])}, nats a token")
+            print(f"{name:14} {what:5} {more(found[kind], plain[kind])}, nats a token", flush=True)
 
 
 if __name__ == "__main__":
