@@ -8,6 +8,7 @@ A model that was taught `talk` takes a video at any turn, others one at the star
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lm.completing import GREEDY, complete
@@ -61,17 +62,22 @@ class Chat:
             ValueError: nothing was shown yet, an empty question, or more than the context holds;
                 the talk stays as it was.
         """
+        prompt = self._asking(question)
+        (answer,) = complete(self.model, [prompt], self.draw, seed)
+        return self._answered(question, answer)
+
+    def _asking(self, question: str) -> list[int]:
         if not any(isinstance(item, Video) for item in self.items):
             raise ValueError("no video was shown yet: show one, then ask")
-        items = [*self.items, ask_of(question)]
-        prompt = self._prompt(
-            items,
+        return self._prompt(
+            [*self.items, ask_of(question)],
             "this question",
             "ask in fewer words, begin anew, or show videos at fewer tokens a frame",
         )
-        (answer,) = complete(self.model, [prompt], self.draw, seed)
+
+    def _answered(self, question: str, answer: Item) -> str:
         assert isinstance(answer, Text)
-        self.items = [*items, answer]
+        self.items += [ask_of(question), answer]
         return answer.text
 
     def _prompt(self, items: list[Item], last: str, remedies: str) -> list[int]:
@@ -89,3 +95,26 @@ class Chat:
     def forget(self) -> None:
         """Begin anew."""
         self.items.clear()
+
+
+def ask_all(talks: Sequence[Chat], questions: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The likeliest answers of talks with one model, those of a turn side by side.
+
+    Args:
+        talks: Each with a video shown.
+        questions: Those of each talk in turn, any number.
+
+    Returns:
+        Answers in the place of questions, as `Chat.ask` gives them.
+
+    Raises:
+        ValueError: as `Chat.ask` does, of any; turns before have been taken.
+    """
+    found: list[list[str]] = [[] for _ in talks]
+    for turn in range(max(map(len, questions), default=0)):
+        asked = [i for i, own in enumerate(questions) if turn < len(own)]
+        prompts = [talks[i]._asking(questions[i][turn]) for i in asked]
+        answers = complete(talks[asked[0]].model, prompts)
+        for i, answer in zip(asked, answers, strict=True):
+            found[i].append(talks[i]._answered(questions[i][turn], answer))
+    return found

@@ -130,8 +130,8 @@ def _documents(model: Model, number: int, films: Sampling, seed: int, tally: Tal
 
     A clip's caption is the one right before it or, without that, right after it.
     """
-    for i in range(number):
-        items = written_items(model, [], seed + i, films, None)
+    seeds = [seed + i for i in range(number)]
+    for items in written_items(model, [[]] * number, seeds, films, None):
         tally.add("document_clips", any(isinstance(item, Video) for item in items))
         for place, item in enumerate(items):
             if not isinstance(item, Video):

@@ -18,7 +18,7 @@ from lm.drawing import MIN_P, Draw, Sampling
 from lm.film_commands import check_kept
 from lm.infilling import infill, read_stills
 from lm.watching import as_clip
-from lm.write_command import Writing
+from lm.write_command import Writing, write_all
 
 if TYPE_CHECKING:
     from lm.tasks import Model
@@ -72,10 +72,16 @@ def infill_films(model: Model, requests: Sequence[Request]) -> list[str]:
     return [request["out"] for request in requests]
 
 
-def write_document(model: Model, request: Request) -> list[dict[str, Any]]:
-    """Texts, times and clips of the model's own choice."""
-    paths = {"out": Path(request["out"]), "videos": [Path(v) for v in request.get("videos", ())]}
-    return [asdict(item) for item in Writing(**{**request, **paths}).run(model)]
+def write_documents(model: Model, requests: Sequence[Request]) -> list[list[dict[str, Any]]]:
+    """Texts, times and clips of the model's own choice after `videos` and `prompt`.
+
+    All settings but these, `seed` and `out` are those of the first.
+    """
+    writings = []
+    for request in requests:
+        videos = [Path(video) for video in request.get("videos", ())]
+        writings.append(Writing(**{**request, "out": Path(request["out"]), "videos": videos}))
+    return [[asdict(item) for item in written] for written in write_all(model, writings)]
 
 
 def _frames(model: Model, seconds: float | None) -> float:

@@ -22,31 +22,34 @@ LEAST_NEW = 2  # tokens: something, and the end
 
 def write_on(
     model: Model,
-    items: Sequence[Item],
-    seed: int,
+    starts: Sequence[Sequence[Item]],
+    seeds: Sequence[int],
     sampling: Sampling | None,
     max_new: int | None,
-) -> list[str | Time | Clip]:
-    """`Model.write`."""
-    said: list[str | Time | Clip] = []
-    for item in written_items(model, items, seed, sampling, max_new):
-        if isinstance(item, Text):
-            said.append(item.text)
-        elif isinstance(item, Time):
-            said.append(item)
-        elif isinstance(item, Video):
-            said.append(model.codec.decode(item.tokens))
-    return said
+) -> list[list[str | Time | Clip]]:
+    """`Model.write_batch`."""
+    found: list[list[str | Time | Clip]] = []
+    for written in written_items(model, starts, seeds, sampling, max_new):
+        said: list[str | Time | Clip] = []
+        for item in written:
+            if isinstance(item, Text):
+                said.append(item.text)
+            elif isinstance(item, Time):
+                said.append(item)
+            elif isinstance(item, Video):
+                said.append(model.codec.decode(item.tokens))
+        found.append(said)
+    return found
 
 
 def written_items(
     model: Model,
-    items: Sequence[Item],
-    seed: int,
+    starts: Sequence[Sequence[Item]],
+    seeds: Sequence[int],
     sampling: Sampling | None,
     max_new: int | None,
-) -> list[Item]:
-    """The items of `Model.write` as the model wrote them, each with its role."""
+) -> list[list[Item]]:
+    """The items of `Model.write_batch` as the model wrote them, each with its role."""
     if "talk" not in model.taught:
         raise ValueError(
             "this model was not taught to write documents of its own: train it with "
@@ -54,13 +57,13 @@ def written_items(
         )
     if max_new is not None and max_new < LEAST_NEW:
         raise ValueError(f"max_new={max_new}: give {LEAST_NEW} tokens or more, or leave it out")
-    start = [Task("talk"), *items]
-    (state,) = continue_streams(
+    begun = [[Task("talk"), *items] for items in starts]
+    states = continue_streams(
         model.decoder,
         model.grammar,
-        [Prompt(opened(model.vocabulary, start, None))],
+        [Prompt(opened(model.vocabulary, items, None)) for items in begun],
         sampling=sampling,
-        seeds=[seed],
+        seeds=seeds,
         max_new=max_new,
     )
-    return state.items[len(start) :]
+    return [state.items[len(items) :] for items, state in zip(begun, states, strict=True)]

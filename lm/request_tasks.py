@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lm.chatting import ask_all
 from lm.commands import drawn_by, split
 from lm.document import Time
 from lm.film_requests import (
@@ -20,7 +21,7 @@ from lm.film_requests import (
     continue_films,
     generate_films,
     infill_films,
-    write_document,
+    write_documents,
 )
 from lm.locating import describe, list_events, locate
 from lm.long.answer import LongAnswer
@@ -131,10 +132,6 @@ def sources_of(request: Request) -> list[str]:
     return [*([] if video is None else [video]), *(request.get("stills") or ())]
 
 
-def _each(answer: Callable[[Model, Request], Any]) -> Answer:
-    return lambda model, requests: [answer(model, request) for request in requests]
-
-
 def _caption(model: Model, requests: Sequence[Request]) -> list[Any]:
     if set(requests[0]) <= {"video", RATE, "beams"}:
         return model.caption_batch(_seen(model, requests), beams=requests[0].get("beams"))
@@ -198,10 +195,9 @@ def _names(value: str | list[str]) -> list[str]:
     return split(value) if isinstance(value, str) else value
 
 
-def _chat(model: Model, request: Request) -> list[str]:
-    videos = request["videos"]
-    talk = model.chat(*([videos] if isinstance(videos, str) else videos))
-    return [talk.ask(question) for question in request["questions"]]
+def _chat(model: Model, requests: Sequence[Request]) -> list[list[str]]:
+    shown = [r["videos"] if isinstance(r["videos"], list) else [r["videos"]] for r in requests]
+    return ask_all([model.chat(*videos) for videos in shown], [r["questions"] for r in requests])
 
 
 def _recognize(model: Model, requests: Sequence[Request]) -> list[Any]:
@@ -261,7 +257,9 @@ TASKS = {
         ROWS,
         ("video", "question"),
     ),
-    "chat": RequestTask({"videos": NAMES, "questions": TEXTS}, {}, _each(_chat)),
+    "chat": RequestTask(
+        {"videos": NAMES, "questions": TEXTS}, {}, _chat, ROWS, ("videos", "questions")
+    ),
     "recognize": RequestTask(
         {"video": PATH, "labels": NAMES},
         {"normalise": FLAG, RATE: NUMBER},
@@ -311,6 +309,8 @@ TASKS = {
         {"videos": TEXTS, "prompt": TEXT, "seed": WHOLE, "max_new": WHOLE, "temperature": NUMBER}
         | {"top_k": WHOLE, "top_p": NUMBER, "min_p": NUMBER, "text_temperature": NUMBER}
         | {RATE: NUMBER, "suffix": TEXT},
-        _each(write_document),
+        write_documents,
+        FILMS,
+        ("out", "videos", "prompt", "seed"),
     ),
 }

@@ -96,12 +96,14 @@ def _answer(task: RequestTask, model: Model, requests: Sequence[Request]) -> lis
 
 
 def _together(task: RequestTask, model: Model, requests: Sequence[Request]) -> list[Request]:
-    """Results of requests that are alike, one by one where one of them cannot be answered."""
+    """Results of requests that are alike, in ever smaller parts where one cannot be answered."""
     try:
         return [{"result": result} for result in task.answer(model, requests)]
     except (ValueError, OSError) as error:
         if len(requests) > 1:
-            return [found for one in requests for found in _together(task, model, [one])]
+            half = len(requests) // 2
+            parts = requests[:half], requests[half:]
+            return [found for part in parts for found in _together(task, model, part)]
         return [{"error": " ".join(str(error).split())}]
 
 

@@ -56,7 +56,18 @@ class Model(VideoReader):
             ValueError: a model that was not taught to, items that do not fit the context, or no
                 room for a token and the end.
         """
-        return write_on(self, items, seed, sampling, max_new)
+        return self.write_batch([items], [seed], sampling, max_new)[0]
+
+    def write_batch(
+        self,
+        starts: Sequence[Sequence[Item]],
+        seeds: Sequence[int] | None = None,
+        sampling: Sampling | None = None,
+        max_new: int | None = None,
+    ) -> list[list[str | Time | Clip]]:
+        """`write` after each of several starts, with its seed (default 0, 1, ...)."""
+        own = range(len(starts)) if seeds is None else seeds
+        return write_on(self, starts, own, sampling, max_new)
 
     # Text to video
 

@@ -104,15 +104,17 @@ class Writing:
     def _path(self, number: int) -> Path:
         return self.out / f"clip-{number}.{self._suffix}"
 
-    def run(self, model: Model) -> list[Written]:
-        """Have it written."""
-        self.sampling.video.warn_of_idle()
+    def items(self, model: Model) -> list[Item]:
+        """What is there before the model writes."""
         items: list[Item] = [
             Video(tokens) for tokens in model.encode_batch(list(self.videos), self.tokens_per_frame)
         ]
         if self.prompt is not None:
             items.append(Text("caption", self.prompt))
-        said = model.write(items, self.seed, self.sampling, self.max_new)
+        return items
+
+    def keep(self, said: Sequence[str | Time | Clip]) -> list[Written]:
+        """What the model wrote, its clips in files."""
         if not said:
             warnings.warn(
                 "the model ended at once and wrote nothing: give a prompt, a video or "
@@ -130,6 +132,19 @@ class Writing:
                 clips += 1
                 found.append(_in_file(part, self._path(clips)))
         return found
+
+
+def write_all(model: Model, writings: Sequence[Writing]) -> list[list[Written]]:
+    """Have documents written side by side that differ in videos, prompt, seed and `out` alone."""
+    first = writings[0]
+    first.sampling.video.warn_of_idle()
+    said = model.write_batch(
+        [writing.items(model) for writing in writings],
+        [writing.seed for writing in writings],
+        first.sampling,
+        first.max_new,
+    )
+    return [writing.keep(found) for writing, found in zip(writings, said, strict=True)]
 
 
 def _in_file(clip: Clip, path: Path) -> WrittenClip:
@@ -192,4 +207,5 @@ def write(
         tokens_per_frame=tokens_per_frame,
         suffix=suffix,
     )
-    return writing.run(Model.load(model, engine))
+    (written,) = write_all(Model.load(model, engine), [writing])
+    return written

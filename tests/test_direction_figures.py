@@ -75,7 +75,7 @@ def test_documents_are_held_against_their_own_captions(
     monkeypatch.setattr(taught.codec, "decode", lambda _: clips[0])
 
     def agreeing(*items: Item) -> dict[str, Figure]:
-        monkeypatch.setattr("lm.direction_figures.written_items", lambda *_: list(items))
+        monkeypatch.setattr("lm.direction_figures.written_items", lambda *_: [list(items)] * 2)
         return figures(taught, clips)
 
     assert agreeing(true, shown)["document_exact"].value == 1

@@ -164,7 +164,15 @@ def mixed(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
     recognized += [{**recognized[0], "tokens_per_frame": 1.0}, {**recognized[1], "normalise": True}]
     infilled = [{**each, "stills": [stills[i % 3]]} for i, each in enumerate(asked)]
     infilled[2] |= {"stills": [stills[0], stills[2]], "times": [0.25, 0.5]}
+    asked_of = [["what?"], ["what?", "and then?"], ["who?", "what?", "why?"]]
+    talks = [{"videos": clips[i : i + 1], "questions": asked_of[i]} for i in range(3)]
+    told = [{"out": str(out / f"{i}"), "suffix": "mkv", "max_new": 60, "seed": i} for i in range(4)]
+    told = [{**each, "text_temperature": 1.0 + i // 3} for i, each in enumerate(told)]
+    told[1] |= {"videos": clips[1:2]}
+    told[2] |= {"prompt": "red"}
     return {
+        "chat": [*talks, {"videos": clips[:1], "questions": ["what?", " "]}],
+        "write": [*told, {**told[0], "out": str(out / "wrong"), "prompt": " "}],
         "recognize": [*recognized, {**recognized[0], "video": "none.gif"}],
         "generate": [*asked, wrong],
         "continue": [
@@ -175,7 +183,8 @@ def mixed(folder: Path, out: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-@pytest.mark.parametrize("task", ["recognize", "generate", "continue", "infill"])
+@pytest.mark.filterwarnings("ignore:the model ended at once")
+@pytest.mark.parametrize("task", ["chat", "recognize", "generate", "continue", "infill", "write"])
 def test_requests_side_by_side_are_answered_as_one_by_one(
     folder: Path, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,10 +213,17 @@ def test_requests_side_by_side_are_answered_as_one_by_one(
     sizes.clear()
     monkeypatch.setitem(TASKS, task, replace(known, answer=watched, rows=1))
     alone = answers("alone")
+    assert any(line.get("result") for line in alone.values())
     assert max(sizes) == 1 and together.keys() == alone.keys()
     for line, other in zip(together.values(), alone.values(), strict=True):
         assert line.get("error") == other.get("error")
-        if task != "recognize" and "result" in line:
+        if task in ("chat", "write") and "result" in line:
+            for one, by_itself in zip(line["result"], other["result"], strict=True):
+                if "clip" in one:
+                    paths = one.pop("clip"), by_itself.pop("clip")
+                    assert torch.equal(*(read_clip(path).frames for path in paths))
+                assert one == by_itself
+        elif task != "recognize" and "result" in line:
             assert line["result"] == line["request"]["out"]
             assert torch.equal(*(read_clip(each["result"]).frames for each in (line, other)))
         elif "result" in line:

@@ -145,7 +145,9 @@ def test_rates_of_videos_are_read(
 ) -> None:
     write_video(clips[0], tmp_path / "a.gif")
     given: list[Any] = []
-    monkeypatch.setattr(Model, "write", lambda self, items, *_: given.extend(items) or ["a"])
+    monkeypatch.setattr(
+        Model, "write_batch", lambda self, starts, *_: given.extend(starts[0]) or [["a"]]
+    )
     write(tmp_path / "o", saved, [tmp_path / "a.gif"], tokens_per_frame=1.0)
     assert given == [Video(taught.encode(tmp_path / "a.gif", 1.0))]
 
