@@ -15,12 +15,14 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data.interrupts import ending_interrupts
 from tokenizer.command_line import (
     Command,
     build_parser,
+    has_failed,
+    one_line_warning,
     print_json,
     print_line,
     print_result,
@@ -232,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         return _overview(arguments)
     if not debug:
-        warnings.showwarning = _one_line_warning
+        warnings.showwarning = one_line_warning
     if isinstance(sys.stdout, io.TextIOWrapper):  # a result is not lost to a terminal's alphabet
         sys.stdout.reconfigure(errors="backslashreplace")
     with ending_interrupts() as ending:
@@ -318,13 +320,7 @@ def _run(name: str, command: Command, argv: list[str]) -> int:
     was_ended = getattr(result, "finished", True) is False  # a training, by Ctrl-C; it is kept
     if was_ended:
         return 130
-    return 2 if _has_failed(result) else 0
-
-
-def _has_failed(result: Any) -> bool:
-    """Whether some of what was asked could not be done, though the rest was."""
-    items = result if isinstance(result, list) else [result]
-    return any(getattr(item, "error", None) or getattr(item, "failed", 0) for item in items)
+    return 2 if has_failed(result) else 0
 
 
 def _run_requests(name: str, argv: list[str]) -> int:
@@ -336,7 +332,7 @@ def _run_requests(name: str, argv: list[str]) -> int:
     as_json = options.pop("json")
     result = run_requests(**options)
     print_json(result) if as_json else print_result(result)
-    return 2 if _has_failed(result) else 0
+    return 2 if has_failed(result) else 0
 
 
 def _is_first_rank() -> bool:
@@ -348,11 +344,6 @@ def _open_model_prior(path: Path) -> ModelPrior:
     from lm.model_prior import ModelPrior
 
     return ModelPrior.load(path)
-
-
-def _one_line_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
-    if issubclass(category, UserWarning):  # ours; libraries' deprecations are no user's business
-        print(f"kinolex: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

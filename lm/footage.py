@@ -92,9 +92,11 @@ def read_duration(text: str) -> float:
     parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text.strip())
     seconds = 0.0
     if parts is not None:
-        for part in [float(part) for part in parts.groups() if part is not None]:
-            if seconds and part >= 60:
-                raise ValueError(f"duration={text}: after a colon give less than 60")
+        first, *others = [float(part) for part in parts.groups() if part is not None]
+        if any(part >= 60 for part in others):
+            raise ValueError(f"duration={text}: after a colon give less than 60")
+        seconds = first
+        for part in others:
             seconds = seconds * 60 + part
     if not (seconds > 0 and math.isfinite(seconds)):
         raise ValueError(f"duration={text}: give seconds such as 90, or 1:30 or 1:30:00, above 0")

@@ -359,7 +359,7 @@ def test_what_is_no_duration(text: str) -> None:
         read_duration(text)
 
 
-@pytest.mark.parametrize("text", ["1:99", "1:60:00", "2:00:60.5"])
+@pytest.mark.parametrize("text", ["1:99", "0:99", "1:60:00", "0:60:00", "2:00:60.5"])
 def test_sixty_seconds_are_a_minute(text: str) -> None:
     with pytest.raises(ValueError, match=f"duration={text}: after a colon give less than 60"):
         read_duration(text)

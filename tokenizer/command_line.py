@@ -155,6 +155,18 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def has_failed(result: Any) -> bool:
+    """Whether some of what was asked could not be done, though the rest was."""
+    items = result if isinstance(result, list) else [result]
+    return any(getattr(item, "error", None) or getattr(item, "failed", 0) for item in items)
+
+
+def one_line_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
+    """What `warnings.showwarning` may be, for people."""
+    if issubclass(category, UserWarning):  # ours; libraries' deprecations are no user's business
+        print(f"kinolex: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def visible(text: str) -> str:
     """Text without what a terminal would obey: an untrained model may write any byte."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
