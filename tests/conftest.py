@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -255,3 +256,10 @@ def model(tiny_codec: Codec, run_folder: Path) -> Model:
         if parameter.ndim == 2:
             torch.nn.init.normal_(parameter, std=0.3)
     return Model(decoder, vocabulary, tiny_codec)
+
+
+@pytest.fixture(autouse=True)
+def heard_interrupts() -> None:
+    """Ctrl-C as a terminal has it: what a script starts in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
